@@ -1,0 +1,29 @@
+"""The command line. Each module here adds its commands; what they need is imported when they run."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tulle.cli import agent, apiserver, lab, verify
+from tulle.errors import TulleError
+
+app = typer.Typer(
+    name="tulle",
+    help="A Kubernetes network that is small, fast and see-through.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (lab, verify, agent, apiserver):
+    module.register(app)
+
+
+def main() -> None:
+    """Runs a command; an error that Tulle foresaw is one line and its exit code, never a traceback."""
+    try:
+        app()
+    except TulleError as error:
+        print(f"tulle: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
