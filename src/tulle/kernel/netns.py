@@ -1,0 +1,77 @@
+"""Network namespaces: make, pin at a path, enter, remove.
+
+A namespace lives as long as a process, an open file or a mount holds it. Here the mount at a path
+that the caller chose is what holds it, as with ``ip netns``, but in the caller's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tulle.errors import KernelError
+from tulle.kernel import libc
+
+_OWN = Path("/proc/thread-self/ns/net")
+
+
+def create(path: Path) -> None:
+    """Makes a network namespace and pins it at ``path``.
+
+    Raises ``KernelError`` when the kernel refuses, ``FileExistsError`` when the path is taken.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o444, exist_ok=False)
+    failure: list[KernelError] = []
+
+    def make() -> None:  # a thread of its own, so that the caller stays where it is
+        try:
+            libc.unshare(libc.CLONE_NEWNET)
+            libc.mount(str(_OWN), path, flags=libc.MS_BIND)
+        except KernelError as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=make, name=f"netns {path.name}")
+    thread.start()
+    thread.join()
+    if failure:
+        path.unlink()
+        raise failure[0]
+
+
+def delete(path: Path) -> None:
+    """Unpins the namespace at ``path``; nothing happens when there is none."""
+    with suppress(KernelError):
+        libc.umount(path)
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def entered(path: Path) -> Iterator[None]:
+    """The calling thread is in the namespace at ``path`` within the block, and back after it.
+
+    The block must not await: another task of the thread would run in the foreign namespace.
+    Raises ``FileNotFoundError`` when nothing is at ``path``, ``KernelError`` (EINVAL) when it is no
+    network namespace.
+    """
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            libc.setns(there, libc.CLONE_NEWNET)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            libc.setns(home, libc.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def same(path: Path) -> bool:
+    """Whether the namespace at ``path`` is the calling thread's own. Raises ``OSError``."""
+    return path.stat().st_ino == _OWN.stat().st_ino
