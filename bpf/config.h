@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Settings: the agent sets them when it loads the object, and the verifier treats them as constants. */
+#pragma once
+
+#include <linux/types.h>
+
+#include "contract.h"
+
+/* VXLAN network identifier of this cluster, 24 bits. */
+const volatile __u32 overlay_vni = 84;
+
+/* The host's side of every Pod's veth, and every overlay device: one locally administered MAC. */
+const volatile __u8 gateway_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x65 };
+
+/* Never read. It brings the types into the BTF that no map speaks of. */
+const volatile struct contract_types {
+	struct drop_event drop_event;
+	enum contract contract;
+	enum transport transport;
+	enum hook hook;
+	enum reason reason;
+} contract_types = {};

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Pod to Pod: the short cuts into a Pod of this node and to another node. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../config.h"
+#include "../contract.h"
+#include "../maps.h"
+#include "packet.h"
+#include "verdict.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+
+/* On a packet that a short cut sends to a device: the egress hook there need not look at it. */
+#define MARK_SHORT_CUT 0x74756c6c
+
+static __always_inline struct remote *find_remote(const struct address *address)
+{
+	struct prefix key = { .length = 128, .address = *address };
+
+	return bpf_map_lookup_elem(&remotes, &key);
+}
+
+/* Whether the packet needs the host's stack although a short cut is there; `reason` says why. */
+static __always_inline bool needs_stack(const struct packet *p, enum reason *reason)
+{
+	if (p->fragment)
+		*reason = REASON_FRAGMENT;
+	else if (p->hop_limit <= 1)
+		*reason = REASON_HOP_LIMIT;
+	else if (bpf_map_lookup_elem(&stack_flows, &p->flow))
+		*reason = REASON_STACK_FLOW;
+	else
+		return false;
+	return true;
+}
+
+/* Into the Pod's network namespace without passing the host's stack or the queue of its veth. */
+static __always_inline struct verdict deliver(struct __sk_buff *skb, const struct packet *p,
+					      const struct endpoint *endpoint)
+{
+	enum reason reason;
+
+	if (needs_stack(p, &reason))
+		return pass(reason);
+	decrement_hop_limit(skb, p);
+	set_macs(skb, endpoint->mac, gateway_mac);
+	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
+}
+
+static __always_inline struct verdict send_native(struct __sk_buff *skb, const struct remote *remote)
+{
+	struct bpf_redir_neigh next_hop = { .nh_family = AF_INET6 };
+
+	if (is_ipv4_mapped(&remote->node)) {
+		next_hop.nh_family = AF_INET;
+		next_hop.ipv4_nh = remote->node.word[3];
+	} else {
+		__builtin_memcpy(next_hop.ipv6_nh, &remote->node, sizeof(remote->node));
+	}
+	skb->mark = MARK_SHORT_CUT;
+	return (struct verdict){ bpf_redirect_neigh(remote->ifindex, &next_hop, sizeof(next_hop), 0), REASON_NATIVE };
+}
+
+static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const struct remote *remote)
+{
+	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = 64 };
+	__u64 flags = BPF_F_ZERO_CSUM_TX;
+	__u8 mac[ETH_ALEN];
+
+	if (is_ipv4_mapped(&remote->node)) {
+		key.remote_ipv4 = bpf_ntohl(remote->node.word[3]);
+	} else {
+		__builtin_memcpy(key.remote_ipv6, &remote->node, sizeof(remote->node));
+		flags = BPF_F_TUNINFO_IPV6; /* with a checksum: RFC 6935 has conditions for leaving it out */
+	}
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
+		return pass(REASON_STACK);
+	for (int i = 0; i < ETH_ALEN; i++)
+		mac[i] = gateway_mac[i]; /* the other node's overlay device has the same */
+	set_macs(skb, mac, gateway_mac);
+	skb->mark = MARK_SHORT_CUT;
+	return (struct verdict){ bpf_redirect(remote->ifindex, 0), REASON_OVERLAY };
+}
+
+static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const struct packet *p,
+						   const struct remote *remote)
+{
+	enum reason reason;
+	__u32 length = 0; /* of the packet as it is */
+
+	if (needs_stack(p, &reason))
+		return pass(reason);
+	if (bpf_check_mtu(skb, remote->ifindex, &length, 0, BPF_MTU_CHK_SEGS))
+		return pass(REASON_TOO_BIG);
+	decrement_hop_limit(skb, p);
+	return remote->transport == TRANSPORT_OVERLAY ? send_overlay(skb, remote) : send_native(skb, remote);
+}
+
+/* The host's stack forwarded a packet between two Pods: it is to see the answers, too. */
+static __always_inline void remember_stack_flow(const struct packet *p)
+{
+	struct flow answer = {
+		.source = p->flow.destination,
+		.destination = p->flow.source,
+		.source_port = p->flow.destination_port,
+		.destination_port = p->flow.source_port,
+		.protocol = p->flow.protocol,
+	};
+	__u8 present = 1;
+
+	if (!p->fragment && !bpf_map_lookup_elem(&stack_flows, &answer))
+		bpf_map_update_elem(&stack_flows, &answer, &present, BPF_ANY);
+}
+
+static __always_inline bool is_remote_pod(const struct address *address)
+{
+	struct remote *remote = find_remote(address);
+
+	return remote && remote->pods;
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Reading a packet's headers, and the small changes that forwarding makes to them. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../contract.h"
+
+#define IPV4_FRAGMENT_MASK bpf_htons(0x3fff) /* "more fragments" and the offset */
+
+enum parsed {
+	PARSED_IP,
+	PARSED_ARP,
+	PARSED_OTHER,     /* an ethertype that Kubernetes has no use for */
+	PARSED_TRUNCATED,
+};
+
+struct packet {
+	struct flow flow;
+	__u8 mac[ETH_ALEN]; /* the sender's */
+	__u8 hop_limit;
+	bool v4;
+	bool fragment; /* flow has no ports */
+};
+
+static __always_inline struct address ipv4_mapped(__be32 v4)
+{
+	return (struct address){ .word = { 0, 0, bpf_htonl(0xffff), v4 } };
+}
+
+static __always_inline bool is_ipv4_mapped(const struct address *a)
+{
+	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_unspecified(const struct address *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
+/* fe80::/10: never leaves its link. */
+static __always_inline bool is_link_local(const struct address *a)
+{
+	return (a->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline bool is_multicast(const struct address *a)
+{
+	if (is_ipv4_mapped(a))
+		return (a->word[3] & bpf_htonl(0xf0000000)) == bpf_htonl(0xe0000000) || a->word[3] == ~0U;
+	return (a->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* Ports of TCP, UDP and SCTP; an ICMP echo's identifier stands for both, so that answers match. */
+static __always_inline void read_ports(struct __sk_buff *skb, struct packet *p, __u32 offset)
+{
+	__be16 word[3] = {};
+
+	switch (p->flow.protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_SCTP:
+		if (!bpf_skb_load_bytes(skb, offset, word, 4)) {
+			p->flow.source_port = word[0];
+			p->flow.destination_port = word[1];
+		}
+		break;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		if (!bpf_skb_load_bytes(skb, offset, word, 6))
+			p->flow.source_port = p->flow.destination_port = word[2];
+		break;
+	}
+}
+
+static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct packet *p)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl < 5)
+		return PARSED_TRUNCATED;
+	p->v4 = true;
+	p->flow.source = ipv4_mapped(ip.saddr);
+	p->flow.destination = ipv4_mapped(ip.daddr);
+	p->flow.protocol = ip.protocol;
+	p->hop_limit = ip.ttl;
+	p->fragment = ip.frag_off & IPV4_FRAGMENT_MASK;
+	if (!p->fragment)
+		read_ports(skb, p, ETH_HLEN + ip.ihl * 4);
+	return PARSED_IP;
+}
+
+/* Extension headers are not followed: such packets have the header's number and no ports. */
+static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return PARSED_TRUNCATED;
+	__builtin_memcpy(&p->flow.source, &ip.saddr, sizeof(p->flow.source));
+	__builtin_memcpy(&p->flow.destination, &ip.daddr, sizeof(p->flow.destination));
+	p->flow.protocol = ip.nexthdr;
+	p->hop_limit = ip.hop_limit;
+	p->fragment = ip.nexthdr == IPPROTO_FRAGMENT;
+	read_ports(skb, p, ETH_HLEN + sizeof(ip));
+	return PARSED_IP;
+}
+
+static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
+{
+	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), p->mac, ETH_ALEN))
+		return PARSED_TRUNCATED;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return parse_ipv4(skb, p);
+	case bpf_htons(ETH_P_IPV6):
+		return parse_ipv6(skb, p);
+	case bpf_htons(ETH_P_ARP):
+		return PARSED_ARP;
+	default:
+		return PARSED_OTHER;
+	}
+}
+
+/* The caller has seen that hop_limit is above 1. */
+static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const struct packet *p)
+{
+	__u8 now = p->hop_limit - 1;
+
+	if (!p->v4) {
+		bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1, 0);
+		return;
+	}
+	/* TTL is the high byte of its 16-bit word, so the two words differ by 0x0100. */
+	bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check),
+			    bpf_htons(p->hop_limit << 8), bpf_htons(now << 8), 2);
+	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, ttl), &now, 1, 0);
+}
+
+static __always_inline void set_macs(struct __sk_buff *skb, const __u8 *destination, const volatile __u8 *source)
+{
+	__u8 macs[2 * ETH_ALEN];
+
+	for (int i = 0; i < ETH_ALEN; i++) {
+		macs[i] = destination[i];
+		macs[ETH_ALEN + i] = source[i];
+	}
+	bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The hooks on the devices that lead to other nodes: the uplinks and the overlay. */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "lib/forward.h"
+#include "lib/packet.h"
+#include "lib/verdict.h"
+
+/* From another node or Pod of the cluster to a Pod here. All else needs the host's stack: masquerading
+ * tracks the outside's connections in both directions. */
+static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, struct packet *p)
+{
+	if (parse(skb, p) != PARSED_IP)
+		return pass(REASON_STACK);
+
+	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	if (!local || is_link_local(&p->flow.destination) || !find_remote(&p->flow.source))
+		return pass(REASON_STACK);
+	return deliver(skb, p, local);
+}
+
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct verdict verdict = judge_from_uplink(skb, &p);
+
+	return finish(skb, &p, HOOK_FROM_UPLINK, verdict);
+}
+
+static __always_inline bool read_tunnel_key(struct __sk_buff *skb, struct bpf_tunnel_key *key,
+					    struct address *sender)
+{
+	if (!bpf_skb_get_tunnel_key(skb, key, sizeof(*key), 0)) {
+		*sender = ipv4_mapped(bpf_htonl(key->remote_ipv4));
+		return true;
+	}
+	if (!bpf_skb_get_tunnel_key(skb, key, sizeof(*key), BPF_F_TUNINFO_IPV6)) {
+		__builtin_memcpy(sender, key->remote_ipv6, sizeof(*sender));
+		return true;
+	}
+	return false;
+}
+
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+/* Nobody but a node may speak for its Pods: the outer sender is checked against the inner source. */
+static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, struct packet *p)
+{
+	struct bpf_tunnel_key key = {};
+	struct address sender;
+
+	if (parse(skb, p) != PARSED_IP)
+		return drop(DROP_NOT_IP);
+	if (!read_tunnel_key(skb, &key, &sender))
+		return drop(DROP_OVERLAY_SENDER);
+	if (key.tunnel_id != overlay_vni)
+		return drop(DROP_OVERLAY_VNI);
+
+	struct remote *remote = find_remote(&p->flow.source);
+	if (!remote || !same_address(&remote->node, &sender))
+		return drop(DROP_OVERLAY_SENDER);
+
+	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	return local ? deliver(skb, p, local) : pass(REASON_STACK);
+}
+
+SEC("tc")
+int from_overlay(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct verdict verdict = judge_from_overlay(skb, &p);
+
+	return finish(skb, &p, HOOK_FROM_OVERLAY, verdict);
+}
+
+/* Notes what the host's stack sends from a Pod here to a Pod elsewhere. */
+static __always_inline int leave(struct __sk_buff *skb, enum hook hook)
+{
+	struct packet p = {};
+
+	if (skb->mark == MARK_SHORT_CUT)
+		skb->mark = 0;
+	else if (parse(skb, &p) == PARSED_IP && bpf_map_lookup_elem(&endpoints, &p.flow.source) &&
+		 is_remote_pod(&p.flow.destination))
+		remember_stack_flow(&p);
+	return finish(skb, &p, hook, pass(REASON_DELIVERED));
+}
+
+SEC("tc")
+int to_uplink(struct __sk_buff *skb)
+{
+	return leave(skb, HOOK_TO_UPLINK);
+}
+
+SEC("tc")
+int to_overlay(struct __sk_buff *skb)
+{
+	return leave(skb, HOOK_TO_OVERLAY);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
