@@ -25,7 +25,7 @@ struct endpoint {
 
 /* How another node's addresses are reached. */
 enum transport {
-	TRANSPORT_NATIVE = 1,  /* the node is a neighbour on the uplink */
+	TRANSPORT_NATIVE = 1,  /* by the uplink, as it is */
 	TRANSPORT_OVERLAY = 2, /* inside VXLAN */
 };
 
@@ -36,7 +36,7 @@ struct prefix {
 };
 
 struct remote {
-	struct address node; /* next hop, or the outer destination */
+	struct address node; /* next hop (unspecified: as the routes say), or the outer destination */
 	__u32 ifindex;       /* uplink or overlay device */
 	__u8 transport;      /* enum transport */
 	__u8 pods;           /* 1: a Pod CIDR; 0: the node's own address */

@@ -51,17 +51,20 @@ static __always_inline struct verdict deliver(struct __sk_buff *skb, const struc
 	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
 }
 
+/* Without a node to go to, the kernel's routes say which router comes next. */
 static __always_inline struct verdict send_native(struct __sk_buff *skb, const struct remote *remote)
 {
 	struct bpf_redir_neigh next_hop = { .nh_family = AF_INET6 };
 
+	skb->mark = MARK_SHORT_CUT;
+	if (is_unspecified(&remote->node))
+		return (struct verdict){ bpf_redirect_neigh(remote->ifindex, NULL, 0, 0), REASON_NATIVE };
 	if (is_ipv4_mapped(&remote->node)) {
 		next_hop.nh_family = AF_INET;
 		next_hop.ipv4_nh = remote->node.word[3];
 	} else {
 		__builtin_memcpy(next_hop.ipv6_nh, &remote->node, sizeof(remote->node));
 	}
-	skb->mark = MARK_SHORT_CUT;
 	return (struct verdict){ bpf_redirect_neigh(remote->ifindex, &next_hop, sizeof(next_hop), 0), REASON_NATIVE };
 }
 

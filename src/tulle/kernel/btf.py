@@ -97,8 +97,8 @@ class Contract:
 
     def _enum(self, found: _Type) -> type[enum.IntEnum]:
         members = {self._string(name): value for name, value in struct.iter_unpack("=Ii", found.tail)}
-        made: Any = enum.IntEnum(found.name, members)
-        return made
+        build: Any = enum.IntEnum  # called with a name that is not a literal
+        return build(found.name, members)
 
     def _section(self, found: _Type) -> dict[str, Variable]:
         return {

@@ -11,12 +11,11 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Self
 
 from tulle.errors import KernelError
+from tulle.model.address import Address
 
-Address = IPv4Address | IPv6Address
 Attributes = dict[int, bytes]
 
 NLM_F_REQUEST: Final = 0x1

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Interface,
-    IPv4Network,
-    IPv6Interface,
-    IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
-)
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final
 
 from tulle.kernel.netlink import (
@@ -25,15 +18,12 @@ from tulle.kernel.netlink import (
     NLM_F_DUMP,
     NLM_F_EXCL,
     NLM_F_REPLACE,
-    Address,
     Netlink,
     Request,
     attribute,
     parse_attributes,
 )
-
-Interface = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
+from tulle.model.address import Address, Interface, Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -57,6 +47,7 @@ IFA_F_NODAD: Final = 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = 1, 4, 5, 6, 7, 8, 15
 RTA_ENCAP_TYPE, RTA_ENCAP = 21, 22
 RTN_UNICAST: Final = 1
+RTN_UNREACHABLE: Final = 7
 RTNH_F_ONLINK: Final = 4
 RT_TABLE_MAIN: Final = 254
 LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6 = 2, 4
@@ -100,10 +91,10 @@ class Encap:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route of the main table; ``oif`` is the device's index."""
+    """A route of the main table; ``oif`` is the device's index, or 0: the destination is unreachable."""
 
     destination: Network
-    oif: int
+    oif: int = 0
     gateway: Address | None = None
     source: Address | None = None
     encap: Encap | None = None
@@ -210,10 +201,12 @@ def _route_body(route: Route) -> bytes:
         RT_TABLE_MAIN,
         route.protocol,
         route.scope,
-        RTN_UNICAST,
+        RTN_UNICAST if route.oif else RTN_UNREACHABLE,
         flags,
     )
-    body += attribute(RTA_DST, destination.network_address) + attribute(RTA_OIF, route.oif)
+    body += attribute(RTA_DST, destination.network_address)
+    if route.oif:
+        body += attribute(RTA_OIF, route.oif)
     if route.gateway:
         body += attribute(RTA_GATEWAY, route.gateway)
     if route.source:
@@ -263,7 +256,7 @@ def parse_link(body: bytes) -> Link:
     return Link(
         index=index,
         name=_text(found.get(IFLA_IFNAME, b"")),
-        mtu=int.from_bytes(found.get(IFLA_MTU, b""), "little"),
+        mtu=int.from_bytes(found.get(IFLA_MTU, b""), sys.byteorder),
         mac=found.get(IFLA_ADDRESS, b""),
         flags=flags,
         hardware=hardware,
@@ -286,7 +279,7 @@ def addresses(netlink: Netlink) -> list[tuple[int, Interface]]:
 
 
 def routes(netlink: Netlink, protocol: int | None = PROTO_TULLE) -> list[Route]:
-    """The unicast routes of the main table with this protocol mark; all of them for ``None``."""
+    """The routes of the main table with this protocol mark; all of them for ``None``."""
     head = _ROUTE.pack(socket.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0, 0)
     answers = netlink.dump(Request(RTM_GETROUTE, NLM_F_DUMP, head, "list the routes"))
     parsed = (_parse_route(body) for _, body in answers)
@@ -296,13 +289,13 @@ def routes(netlink: Netlink, protocol: int | None = PROTO_TULLE) -> list[Route]:
 def _parse_route(body: bytes) -> Route | None:
     fam, length, _, _, _, protocol, scope, kind, flags = _ROUTE.unpack_from(body)
     found = parse_attributes(body[_ROUTE.size :])
-    table = int.from_bytes(found.get(RTA_TABLE, b""), "little")
-    if kind != RTN_UNICAST or table != RT_TABLE_MAIN or RTA_OIF not in found:
+    table = int.from_bytes(found.get(RTA_TABLE, b""), sys.byteorder)
+    if table != RT_TABLE_MAIN or kind not in (RTN_UNICAST, RTN_UNREACHABLE):
         return None
     anything = bytes(4 if fam == socket.AF_INET else 16)
     return Route(
         destination=ip_network((found.get(RTA_DST, anything), length)),
-        oif=int.from_bytes(found[RTA_OIF], "little"),
+        oif=int.from_bytes(found.get(RTA_OIF, b""), sys.byteorder) if kind == RTN_UNICAST else 0,
         gateway=ip_address(found[RTA_GATEWAY]) if RTA_GATEWAY in found else None,
         source=ip_address(found[RTA_PREFSRC]) if RTA_PREFSRC in found else None,
         encap=_parse_encap(found),

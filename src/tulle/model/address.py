@@ -1,0 +1,40 @@
+"""Addresses: the names that the rest of Tulle uses for them, and their one form in the kernel's maps."""
+
+from __future__ import annotations
+
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_network,
+)
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+_MAPPED_PREFIX = bytes(10) + b"\xff\xff"
+_MAPPED_BITS = 96
+
+
+def to_bytes(address: Address) -> bytes:
+    """16 bytes, an IPv4 address as ``::ffff:a.b.c.d`` (``struct address`` in ``bpf/contract.h``)."""
+    return address.packed if address.version == 6 else _MAPPED_PREFIX + address.packed
+
+
+def from_bytes(raw: bytes) -> Address:
+    """The inverse of ``to_bytes``."""
+    return IPv4Address(raw[12:]) if raw.startswith(_MAPPED_PREFIX) else IPv6Address(raw)
+
+
+def mapped_length(network: Network) -> int:
+    """The prefix length among 128 bits: an IPv4 ``/24`` counts as 120."""
+    return network.prefixlen + (_MAPPED_BITS if network.version == 4 else 0)
+
+
+def host_network(address: Address) -> Network:
+    """The network that holds this one address: ``/32`` or ``/128``."""
+    return ip_network(address)
