@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ApiError
-from . import strategic
+from tulle.apiserver import strategic
+from tulle.errors import ApiError
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ApiError
+from tulle.errors import ApiError
 
 ListKeys = Mapping[str, tuple[str, ...]]
 """Field name of a list -> the keys by which its elements are told apart.
