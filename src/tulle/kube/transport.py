@@ -89,7 +89,7 @@ class Transport:
                     yield channel
             except aiohttp.WSServerHandshakeError as error:
                 self._notice_status(error.status)
-                raise body_error(error.status, error.message.encode()) from error
+                raise body_error(error.status, f"{path} was refused".encode()) from error
 
     def _live(self) -> aiohttp.ClientSession:
         if self._session is None:
