@@ -136,33 +136,34 @@ async def following(server: ModelServer) -> AsyncIterator[Follower]:
 
 
 NAMES = st.sampled_from("abcd")
-STEPS = st.one_of(
-    st.tuples(st.just("put"), NAMES),
-    st.tuples(st.just("delete"), NAMES),
-    st.tuples(st.sampled_from(["bookmark", "compact", "disconnect", "settle"])),
-    st.tuples(st.just("outage"), st.integers(1, 3)),
-)
+EDITS = st.tuples(st.sampled_from(["put", "put", "delete"]), NAMES)
+TROUBLES = st.sampled_from(["nothing", "bookmark", "compact", "disconnect", "outage"])
+ROUNDS = st.lists(st.tuples(st.lists(EDITS, max_size=6), TROUBLES, st.booleans()), max_size=8)
+"""Each round: what is written, what goes wrong after it, and whether the informer hears of it in time."""
 
 
-async def play(server: ModelServer, step: tuple[Any, ...]) -> None:
-    action, *arguments = step
-    if action == "settle":
-        await settle()
-    elif action == "outage":
-        server.fail_next = arguments[0]
+def trouble(server: ModelServer, kind: str) -> None:
+    if kind == "outage":
+        server.fail_next = 3
         server.disconnect()
-    else:
-        getattr(server, action)(*arguments)
+    elif kind != "nothing":
+        getattr(server, kind)()
 
 
-@given(st.lists(STEPS, max_size=40))
+@given(ROUNDS)
 @settings(deadline=None)
-async def test_after_quiescence_the_copy_equals_the_collection(steps: list[tuple[Any, ...]]) -> None:
+async def test_after_quiescence_the_copy_equals_the_collection(
+    rounds: list[tuple[list[tuple[str, str]], str, bool]],
+) -> None:
     server = ModelServer()
     async with following(server) as follower:
-        for step in steps:
-            await play(server, step)
-        await settle()
+        for edits, kind, in_time in rounds:
+            for edit, name in edits:
+                getattr(server, edit)(name)
+            if in_time:
+                await settle()
+            trouble(server, kind)
+            await settle()
         assert dict(follower.informer.objects) == server.objects
         assert follower.folded == server.objects
 
