@@ -98,7 +98,8 @@ class Contract:
     def _enum(self, found: _Type) -> type[enum.IntEnum]:
         members = {self._string(name): value for name, value in struct.iter_unpack("=Ii", found.tail)}
         build: Any = enum.IntEnum  # called with a name that is not a literal
-        return build(found.name, members)
+        made: type[enum.IntEnum] = build(found.name, members)
+        return made
 
     def _section(self, found: _Type) -> dict[str, Variable]:
         return {

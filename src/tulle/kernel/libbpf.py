@@ -17,6 +17,7 @@ from tulle.kernel.btf import Contract
 BPF_TCX_INGRESS: Final = 46
 BPF_TCX_EGRESS: Final = 47
 BPF_ANY: Final = 0
+BPF_MAP_TYPE_PERCPU_ARRAY: Final = 6
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -156,8 +157,7 @@ class BpfObject:
             self._prepare(name, handle, pins, settings)
         _call(f"load {path.name}", "bpf_object__load", self._handle)
         for name, handle in self._maps.items():
-            size = library.calls.bpf_map__value_size(handle)
-            self.maps[name] = Map(library.calls.bpf_map__fd(handle), size, name)
+            self.maps[name] = Map(library.calls.bpf_map__fd(handle), _value_size(handle), name)
         self.programs = {n: library.calls.bpf_program__fd(h) for n, h in self._each("program")}
 
     def _each(self, what: str) -> Iterator[tuple[str, ctypes.c_void_p]]:
@@ -185,6 +185,15 @@ class BpfObject:
     def close(self) -> None:
         """Frees the descriptors; what is pinned or attached stays."""
         _lib().calls.bpf_object__close(self._handle)
+
+
+def _value_size(handle: ctypes.c_void_p) -> int:
+    """What a lookup fills, in bytes: with a per-CPU map, a value for each CPU that there could be."""
+    calls = _lib().calls
+    size: int = calls.bpf_map__value_size(handle)
+    if calls.bpf_map__type(handle) != BPF_MAP_TYPE_PERCPU_ARRAY:
+        return size
+    return (size + 7 & ~7) * _call("count the CPUs", "libbpf_num_possible_cpus")
 
 
 def attach(program: int, ifindex: int, kind: int, pin: Path) -> None:

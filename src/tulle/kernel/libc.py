@@ -13,6 +13,7 @@ MS_REC = 0x4000
 MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
+PR_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -43,3 +44,8 @@ def mount(source: str, target: Path, kind: str = "", flags: int = 0, data: str =
 def umount(target: Path) -> None:
     """umount2(2), detached: processes that still use the mount keep it until they end."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"unmount {target}")
+
+
+def become_subreaper() -> None:
+    """Makes orphans among the process's descendants its children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become a subreaper")

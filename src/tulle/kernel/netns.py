@@ -72,6 +72,15 @@ def entered(path: Path) -> Iterator[None]:
         os.close(home)
 
 
-def same(path: Path) -> bool:
-    """Whether the namespace at ``path`` is the calling thread's own. Raises ``OSError``."""
+def exists(path: Path) -> bool:
+    """Whether a network namespace is at ``path``."""
+    try:
+        with entered(path):
+            return True
+    except (OSError, KernelError):
+        return False
+
+
+def is_own(path: Path) -> bool:
+    """Whether the namespace at ``path`` is the one that the calling thread is in. Raises ``OSError``."""
     return path.stat().st_ino == _OWN.stat().st_ino

@@ -29,7 +29,8 @@ RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_GETADDR = 20, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
-RTMGRP_LINK: Final = 1
+RTMGRP_LINK: Final = 0x1
+RTMGRP_ADDRESSES: Final = 0x10 | 0x100  # IPv4 and IPv6
 
 IFF_UP: Final = 0x1
 IFF_NOARP: Final = 0x80
@@ -116,15 +117,6 @@ def _link_body(index: int, attributes: bytes = b"", flags: int = 0, change: int 
     return _LINK.pack(socket.AF_UNSPEC, 0, 0, index, flags, change) + attributes
 
 
-# No link-local address of the kernel's own making: its duplicate check would hold a link back.
-_NO_AUTOCONF = attribute(
-    IFLA_AF_SPEC,
-    attribute(
-        socket.AF_INET6, attribute(IFLA_INET6_ADDR_GEN_MODE, struct.pack("=B", IN6_ADDR_GEN_MODE_NONE))
-    ),
-)
-
-
 def add_veth(
     name: str, mac: bytes, peer: str, peer_mac: bytes, peer_netns: int, mtu: int, alias: str
 ) -> Request:
@@ -143,7 +135,6 @@ def add_veth(
         + attribute(IFLA_ADDRESS, mac)
         + attribute(IFLA_MTU, mtu)
         + attribute(IFLA_IFALIAS, alias)
-        + _NO_AUTOCONF
         + attribute(IFLA_LINKINFO, info)
     )
     what = f"create the veth pair {name} and {peer}"
@@ -162,7 +153,6 @@ def add_vxlan(name: str, mac: bytes, mtu: int, port: int) -> Request:
         attribute(IFLA_IFNAME, name)
         + attribute(IFLA_ADDRESS, mac)
         + attribute(IFLA_MTU, mtu)
-        + _NO_AUTOCONF
         + attribute(IFLA_LINKINFO, info)
     )
     link = _link_body(0, body, IFF_NOARP, IFF_NOARP)
@@ -171,6 +161,13 @@ def add_vxlan(name: str, mac: bytes, mtu: int, port: int) -> Request:
 
 def set_up(index: int) -> Request:
     return Request(RTM_NEWLINK, 0, _link_body(index, b"", IFF_UP, IFF_UP), f"bring up link {index}")
+
+
+def leave_link_local_to_us(index: int) -> Request:
+    """The kernel makes no link-local address of its own: its duplicate check would hold the link back."""
+    mode = attribute(IFLA_INET6_ADDR_GEN_MODE, struct.pack("=B", IN6_ADDR_GEN_MODE_NONE))
+    body = attribute(IFLA_AF_SPEC, attribute(socket.AF_INET6, mode))
+    return Request(RTM_NEWLINK, 0, _link_body(index, body), f"set the address mode of link {index}")
 
 
 def set_mtu(index: int, mtu: int) -> Request:

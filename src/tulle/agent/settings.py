@@ -1,0 +1,96 @@
+"""What can be set: one YAML file, and a flag for each of its fields. ``docs/agent.yaml`` explains them all."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tulle.errors import ConfigError
+from tulle.model.address import Network
+from tulle.pod_to_pod.topology import Routing
+
+LEAST_MTU = 1280
+"""Of IPv6 (RFC 8200, section 5)."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """Defaults are those of a node whose only cluster is this one. ``mtu`` 0: from the uplinks."""
+
+    node_name: str = ""
+    kubeconfig: str = ""
+    state_dir: str = "/var/lib/tulle"
+    run_dir: str = "/run/tulle"
+    bpffs: str = "/sys/fs/bpf/tulle"
+    cni_conf_dir: str = "/etc/cni/net.d"
+    cni_bin_dir: str = "/opt/cni/bin"
+    routing: Routing = Routing.AUTO
+    mtu: int = 0
+    uplinks: tuple[str, ...] = ()
+    overlay_vni: int = 84
+    overlay_port: int = 4789
+    masquerade: bool = True
+    masquerade_except: tuple[str, ...] = ()
+    log_level: str = "info"
+
+    @property
+    def kept(self) -> tuple[Network, ...]:
+        """``masquerade_except`` as networks."""
+        return tuple(map(ip_network, self.masquerade_except))
+
+    @property
+    def socket(self) -> Path:
+        """Where ``tulle-cni`` reaches the agent."""
+        return Path(self.run_dir) / "cni.sock"
+
+    @property
+    def queue(self) -> Path:
+        """Where ``tulle-cni`` leaves DEL calls while there is no agent."""
+        return Path(self.run_dir) / "cni.sock.del"
+
+
+def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """The file's settings with the flags that were given over them; ``flags`` by field name.
+
+    Raises ``ConfigError``, which names the field.
+    """
+    try:
+        text = file.read_bytes() if file else b"{}"
+    except OSError as error:
+        raise ConfigError(f"settings file {file}: {error.strerror}") from error
+    try:
+        settings = msgspec.yaml.decode(text or b"{}", type=Settings)
+        given = {name: value for name, value in flags.items() if value not in (None, [], "")}
+        merged = msgspec.to_builtins(settings) | msgspec.to_builtins(
+            {
+                Settings.__struct_encode_fields__[Settings.__struct_fields__.index(n)]: v
+                for n, v in given.items()
+            }
+        )
+        settings = msgspec.convert(merged, Settings)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"settings{f' file {file}' if file else ''}: {error}") from error
+    if not settings.node_name:
+        settings = msgspec.structs.replace(settings, node_name=socket.gethostname().lower())
+    _validate(settings)
+    return settings
+
+
+def _validate(settings: Settings) -> None:
+    if settings.mtu and not LEAST_MTU <= settings.mtu <= 65535:
+        raise ConfigError(f"mtu: {settings.mtu} is not 0 (found from the uplinks) or {LEAST_MTU} to 65535")
+    if not 0 < settings.overlay_vni < 1 << 24:
+        raise ConfigError(f"overlayVni: {settings.overlay_vni} is not 1 to 16777215")
+    if not 0 < settings.overlay_port < 1 << 16:
+        raise ConfigError(f"overlayPort: {settings.overlay_port} is not 1 to 65535")
+    for text in settings.masquerade_except:
+        try:
+            ip_network(text)
+        except ValueError as error:
+            raise ConfigError(f"masqueradeExcept: {error}; a CIDR such as 10.0.0.0/8 is needed") from error
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise ConfigError(f"logLevel: {settings.log_level} is not debug, info, warning or error")

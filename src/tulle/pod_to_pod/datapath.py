@@ -1,0 +1,153 @@
+"""The eBPF side of a node: programs, links and maps, pinned so that they outlive the agent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any, Final
+
+from tulle.kernel import libbpf, tc
+from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, Map, RingBuffer
+from tulle.kernel.netlink import Request
+from tulle.model.address import Address, mapped_length, to_bytes
+from tulle.pod_to_pod.topology import Remote, Transport
+
+log = logging.getLogger(__name__)
+
+GATEWAY_MAC: Final = bytes.fromhex("0274756c6c65")
+"""The host's side of every Pod's veth, and every overlay device."""
+
+POD_PROGRAMS: Final = (("from_pod", tc.INGRESS), ("to_pod", tc.EGRESS))
+DEVICE_PROGRAMS: Final = {
+    "uplink": (("from_uplink", BPF_TCX_INGRESS), ("to_uplink", BPF_TCX_EGRESS)),
+    "overlay": (("from_overlay", BPF_TCX_INGRESS), ("to_overlay", BPF_TCX_EGRESS)),
+}
+"""What is attached to a device that is not a Pod's, by the device's role."""
+
+_NOWHERE: Final = IPv6Address(0)
+
+
+class Datapath:
+    """The programs and maps of one node.
+
+    ``root`` is a folder of its own in a bpffs: ``maps/`` and ``links/`` below it. Maps that are there
+    are used as they are; attaching swaps a program that is there, without a packet lost.
+    Raises ``KernelError``; packets then go on as before.
+    """
+
+    def __init__(self, root: Path, overlay_vni: int) -> None:
+        self._links = root / "links"
+        maps = root / "maps"
+        for folder in (maps, self._links):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        settings = {"overlay_vni": overlay_vni.to_bytes(4, "little"), "gateway_mac": GATEWAY_MAC}
+        native = Path(str(files("tulle"))) / "_native"
+        objects = [BpfObject(native / f"{name}.bpf.o", maps, settings) for name in ("pod", "uplink")]
+        self._programs = {name: fd for o in objects for name, fd in o.programs.items()}
+        self.contract = objects[0].contract
+        self._maps: dict[str, Map] = objects[0].maps
+
+    def pod_programs(self, ifindex: int) -> list[Request]:
+        """The requests that attach the programs of a Pod to the host's side of its veth."""
+        return [
+            request
+            for name, parent in POD_PROGRAMS
+            for request in tc.attach(ifindex, parent, self._programs[name], name)
+        ]
+
+    def attach(self, role: str, ifindex: int, device: str) -> None:
+        """Attaches the programs of a role (a key of ``DEVICE_PROGRAMS``) to a device."""
+        for program, kind in DEVICE_PROGRAMS[role]:
+            libbpf.attach(self._programs[program], ifindex, kind, self._pin(device, program))
+
+    def detach(self, role: str, device: str) -> None:
+        """Detaches them; nothing happens when they are not attached."""
+        for program, _ in DEVICE_PROGRAMS[role]:
+            self._pin(device, program).unlink(missing_ok=True)
+
+    def attached(self, role: str) -> set[str]:
+        """The devices that have a program of this role."""
+        program = DEVICE_PROGRAMS[role][0][0]
+        pins = (path.name.split(":") for path in self._links.iterdir())
+        return {device.replace("@", ".") for device, pinned in pins if pinned == program}
+
+    def _pin(self, device: str, program: str) -> Path:
+        """A link's place. Dots may be in a device's name, but not in a name in a bpffs."""
+        return self._links / f"{device.replace('.', '@')}:{program}"
+
+    def set_endpoint(self, address: Address, ifindex: int, mac: bytes) -> None:
+        """Pod ``address`` is behind link ``ifindex`` from now on."""
+        value = self.contract.pack("endpoint", ifindex=ifindex, mac=mac)
+        self._maps["endpoints"][to_bytes(address)] = value
+
+    def endpoint_link(self, address: Address) -> int | None:
+        """The index of the link that a Pod's address is behind."""
+        found = self._maps["endpoints"].get(to_bytes(address))
+        return int(self.contract.unpack("endpoint", found).ifindex) if found else None
+
+    def remove_endpoint(self, address: Address) -> None:
+        self._maps["endpoints"].discard(to_bytes(address))
+
+    def keep_endpoints(self, addresses: Iterable[Address]) -> None:
+        """Removes the endpoints of all other addresses."""
+        kept = set(map(to_bytes, addresses))
+        for key in list(self._maps["endpoints"].keys(16)):
+            if key not in kept:
+                self._maps["endpoints"].discard(key)
+
+    def sync_remotes(self, remotes: Iterable[Remote], overlay_index: int, remove: bool) -> int:
+        """Writes what differs, new before old goes; returns how many entries changed.
+
+        ``remove`` is false until the whole cluster has been listed: what is not known yet stays.
+        """
+        table = self._maps["remotes"]
+        wanted = dict(self._remote_entry(remote, overlay_index) for remote in remotes)
+        there = {key: table.get(key) for key in list(table.keys(20))}
+        changed = {key: value for key, value in wanted.items() if there.get(key) != value}
+        gone = [key for key in there if key not in wanted] if remove else []
+        for key, value in changed.items():
+            table[key] = value
+        for key in gone:
+            table.discard(key)
+        return len(changed) + len(gone)
+
+    def _remote_entry(self, remote: Remote, overlay_index: int) -> tuple[bytes, bytes]:
+        transports = self.contract.enums["transport"]
+        overlay = remote.transport is Transport.OVERLAY
+        key = self.contract.pack(
+            "prefix",
+            length=mapped_length(remote.prefix),
+            address=to_bytes(remote.prefix.network_address),
+        )
+        value = self.contract.pack(
+            "remote",
+            node=to_bytes(remote.node or _NOWHERE),
+            ifindex=overlay_index if overlay else remote.uplink.index,
+            transport=transports[f"TRANSPORT_{remote.transport.name}"],
+            pods=remote.pods,
+        )
+        return key, value
+
+    def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
+        """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
+        return RingBuffer(
+            self._maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
+        )
+
+    def counters(self) -> Iterator[tuple[str, str, int, int]]:
+        """(hook, reason, packets, bytes) for all that is not zero, summed over the CPUs."""
+        reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
+        for hook in list(hooks)[:-1]:
+            for reason in list(reasons)[:-1]:
+                packets, size = self._sum(hook * reasons["REASON_COUNT"] + reason)
+                if packets:
+                    yield hook.name.removeprefix("HOOK_").lower(), reason.name.lower(), packets, size
+
+    def _sum(self, index: int) -> tuple[int, int]:
+        raw = self._maps["counters"].get(index.to_bytes(4, "little")) or b""
+        size = len(self.contract.pack("counter"))
+        each = [self.contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+        return sum(c.packets for c in each), sum(c.bytes for c in each)

@@ -1,0 +1,51 @@
+"""Pods to the outside: the one place where an address is translated (N-08).
+
+The outside has no route to a Pod, so what leaves the cluster carries the node's address. What stays
+inside never does: not to Pods, not to nodes, nor to the destinations that the setting
+``masquerade_except`` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import collapse_addresses
+
+from tulle.model.address import Network
+
+TABLE = "tulle"
+
+
+def ruleset(pods: Iterable[Network], kept: Iterable[Network]) -> str:
+    """The nftables table, in the form that replaces the former one in one transaction.
+
+    ``pods``: this node's Pod CIDRs, whose Pods are masqueraded. ``kept``: destinations that see the Pod.
+    """
+    kept = list(kept)
+    lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
+    rules: list[str] = []
+    for cidr in pods:
+        family = "ip" if cidr.version == 4 else "ip6"
+        lines += _set(cidr.version, kept)
+        rules.append(
+            f"    {family} saddr {cidr} {family} daddr != @kept{cidr.version} counter masquerade fully-random"
+        )
+    lines += ["  chain postrouting {", "    type nat hook postrouting priority srcnat; policy accept;"]
+    return "\n".join([*lines, *rules, "  }", "}", ""])
+
+
+def _set(version: int, kept: Iterable[Network]) -> list[str]:
+    """A named set, to which nftables has a fast lookup; overlapping prefixes become one."""
+    elements = [n for n in kept if n.version == version]
+    multicast = "224.0.0.0/4" if version == 4 else "ff00::/8"
+    text = ", ".join([multicast, *map(str, collapse_addresses(elements))])  # type: ignore[type-var]
+    return [
+        f"  set kept{version} {{",
+        f"    type ipv{version}_addr; flags interval",
+        f"    elements = {{ {text} }}",
+        "  }",
+    ]
+
+
+def removal() -> str:
+    """Takes the table away; nothing happens when there is none."""
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\n"

@@ -1,0 +1,188 @@
+"""How this node reaches the others: from Node objects to next hops. Pure.
+
+A peer is reached *natively* where a packet with Pod addresses can go out by an uplink as it is, and
+by *overlay* (VXLAN) otherwise. ``auto`` decides for each peer and family: native where the peer's
+address lies in a subnet of an uplink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address, ip_network
+
+from tulle.model.address import Address, Interface, Network, host_network
+from tulle.model.objects import Node
+
+VXLAN_OVERHEAD = {4: 50, 6: 70}
+"""Bytes that VXLAN adds, by the version of the outer IP header: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8."""
+
+
+class Routing(StrEnum):
+    """The setting ``routing``."""
+
+    NATIVE = "native"
+    OVERLAY = "overlay"
+    AUTO = "auto"
+
+
+class Transport(StrEnum):
+    """How one prefix is reached (``enum transport`` in ``bpf/contract.h``)."""
+
+    NATIVE = "native"
+    OVERLAY = "overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """A device that leads to other nodes; ``addresses`` with the prefix lengths of its subnets."""
+
+    index: int
+    name: str
+    mtu: int
+    addresses: tuple[Interface, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A node as far as forwarding is concerned; the first address and CIDR are of the primary family."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    pod_cidrs: tuple[Network, ...]
+
+    def address(self, version: int) -> Address | None:
+        return next((a for a in self.addresses if a.version == version), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A prefix elsewhere in the cluster and the way there.
+
+    ``node`` is the next hop or the outer destination; ``None`` is native by the underlay's routers,
+    whom the kernel's own routes know. ``pods``: Pod CIDR, or else the node's own address.
+    """
+
+    prefix: Network
+    transport: Transport
+    node: Address | None
+    uplink: Uplink
+    pods: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What an object says that cannot be right; the object is left out, everything else goes on."""
+
+    node: str
+    message: str
+
+
+def peers_of(nodes: Iterable[Node]) -> tuple[list[Peer], list[Problem]]:
+    """The nodes that can take part, by name, and what is wrong with the others.
+
+    A node without Pod CIDRs or addresses yet is neither. Of two nodes whose Pod CIDRs overlap, the one
+    that comes later by name is left out.
+    """
+    peers: list[Peer] = []
+    problems: list[Problem] = []
+    for node in sorted(nodes, key=lambda n: n.metadata.name):
+        try:
+            peer = peer_of(node)
+        except ValueError as error:
+            problems.append(Problem(node.metadata.name, str(error)))
+            continue
+        if clash := _clash(peer, peers):
+            problems.append(Problem(peer.name, clash))
+        elif peer.pod_cidrs and peer.addresses:
+            peers.append(peer)
+    return peers, problems
+
+
+def peer_of(node: Node) -> Peer:
+    """Reads a Node. Raises ``ValueError`` that names the field when an address or CIDR is none."""
+    internal = [a.address for a in node.status.addresses if a.type == "InternalIP"]
+    try:
+        addresses = tuple(map(ip_address, internal))
+    except ValueError as error:
+        raise ValueError(f"status.addresses: {error}") from error
+    try:
+        cidrs = tuple(map(ip_network, node.spec.pod_cidrs))
+    except ValueError as error:
+        raise ValueError(f"spec.podCIDRs: {error}") from error
+    return Peer(node.metadata.name, addresses, cidrs)
+
+
+def _clash(peer: Peer, others: Sequence[Peer]) -> str | None:
+    for other in others:
+        for mine in peer.pod_cidrs:
+            for theirs in other.pod_cidrs:
+                if mine.version == theirs.version and mine.overlaps(theirs):
+                    return f"spec.podCIDRs: {mine} overlaps {theirs} of node {other.name}"
+    for cidr in peer.pod_cidrs:
+        for node in (peer, *others):
+            if inside := next((a for a in node.addresses if a in cidr), None):
+                return f"spec.podCIDRs: {cidr} holds {inside}, the address of node {node.name}"
+    return None
+
+
+def find_uplinks(uplinks: Sequence[Uplink], own: Peer) -> list[Uplink]:
+    """Those that hold one of the node's own addresses."""
+    return [u for u in uplinks if any(i.ip in own.addresses for i in u.addresses)]
+
+
+def plan_remotes(
+    own: Peer, peers: Iterable[Peer], uplinks: Sequence[Uplink], routing: Routing
+) -> list[Remote]:
+    """The way to each Pod CIDR and each address of each peer. ``uplinks`` is not empty."""
+    return [
+        remote
+        for peer in peers
+        if peer.name != own.name
+        for prefix, pods in _prefixes(peer)
+        if (remote := _plan(own, peer, prefix, pods, uplinks, routing))
+    ]
+
+
+def _prefixes(peer: Peer) -> Iterator[tuple[Network, bool]]:
+    yield from ((cidr, True) for cidr in peer.pod_cidrs)
+    yield from ((host_network(address), False) for address in peer.addresses)
+
+
+def _plan(
+    own: Peer, peer: Peer, prefix: Network, pods: bool, uplinks: Sequence[Uplink], routing: Routing
+) -> Remote | None:
+    if routing is not Routing.OVERLAY:
+        neighbour = peer.address(prefix.version)
+        on = neighbour and next((u for u in uplinks if _on_link(u, neighbour)), None)
+        if on:
+            return Remote(prefix, Transport.NATIVE, neighbour, on, pods)
+        if routing is Routing.NATIVE:
+            return Remote(prefix, Transport.NATIVE, None, _uplink_of(uplinks, own, prefix.version), pods)
+    outer = next((a for a in peer.addresses if own.address(a.version)), None)
+    if outer is None:
+        return None
+    return Remote(prefix, Transport.OVERLAY, outer, _uplink_of(uplinks, own, outer.version), pods)
+
+
+def _on_link(uplink: Uplink, address: Address) -> bool:
+    return any(i.version == address.version and address in i.network for i in uplink.addresses)
+
+
+def _uplink_of(uplinks: Sequence[Uplink], own: Peer, version: int) -> Uplink:
+    address = own.address(version)
+    return next((u for u in uplinks if any(i.ip == address for i in u.addresses)), uplinks[0])
+
+
+def pod_mtu(uplinks: Sequence[Uplink], remotes: Iterable[Remote], routing: Routing, own: Peer) -> int:
+    """The MTU of a Pod's interface, in bytes: what every peer can be sent whole (N-20).
+
+    With ``auto`` the overlay's headers count only once a peer needs them; a Pod from before learns the
+    smaller size from the kernel's ICMP errors.
+    """
+    mtu = min(u.mtu for u in uplinks)
+    outer = {r.node.version for r in remotes if r.transport is Transport.OVERLAY and r.node}
+    if routing is Routing.OVERLAY:
+        outer.add(own.addresses[0].version)
+    return mtu - max((VXLAN_OVERHEAD[v] for v in outer), default=0)
