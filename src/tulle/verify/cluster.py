@@ -1,0 +1,170 @@
+"""The cluster's side of a verification: a namespace with Pods, and the probe run in them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from tulle.errors import ApiError, ApiUnreachable, NotFound
+from tulle.kube.backoff import Backoff
+from tulle.kube.client import Client
+from tulle.kube.informer import Informer
+from tulle.kube.resources import NAMESPACES, PODS, SERVICEACCOUNTS
+from tulle.verify.judge import Report
+from tulle.verify.manifests import Image, Wanted, namespace, pod
+from tulle.verify.pods import Pod, is_settled
+from tulle.verify.probe.client import AT_ONCE
+
+EXECS_AT_ONCE = 16
+ACCOUNT_SECONDS = 10.0
+EXEC_SECONDS = 30.0
+"""What an exec may take on top of its checks: starting Python on a busy node."""
+
+
+@contextlib.asynccontextmanager
+async def own_namespace(client: Client, keep: bool) -> AsyncIterator[str]:
+    """A namespace that is deleted at the end, also when cancelled; unless ``keep``."""
+    name = f"tulle-verify-{secrets.token_hex(3)}"
+    await client.create(NAMESPACES, namespace(name))
+    try:
+        await _default_account(client, name)
+        yield name
+    finally:
+        if not keep:
+            with contextlib.suppress(NotFound):
+                await client.delete(NAMESPACES, name, propagation="Background")
+
+
+async def _default_account(client: Client, name: str) -> None:
+    """Waits until a controller made the account without which Pods are refused; some clusters have none."""
+    backoff = Backoff(base=0.1, cap=1.0)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ACCOUNT_SECONDS):
+            while True:
+                with contextlib.suppress(NotFound):
+                    await client.get(SERVICEACCOUNTS, "default", name)
+                    return
+                await asyncio.sleep(backoff.next())
+
+
+async def start_pods(client: Client, name: str, pods: Iterable[Wanted], image: Image) -> dict[str, str]:
+    """Creates all; what the API refused comes back as an error by Pod."""
+    refused: dict[str, str] = {}
+    for want in pods:
+        try:
+            await client.create(PODS, pod(want, image), name)
+        except ApiError as error:
+            refused[want.pod] = str(error)
+    return refused
+
+
+async def settled_pods(
+    client: Client,
+    name: str,
+    expected: Sequence[str],
+    timeout: float,
+    progress: Callable[[int], None],
+) -> dict[str, Pod]:
+    """The Pods by name, once all ``expected`` are settled or ``timeout`` seconds are over.
+
+    ``progress`` hears how many are settled.
+    """
+    informer = Informer(client, PODS, namespace=name)
+    changed = asyncio.Event()
+    informer.subscribe(lambda change: changed.set())
+
+    async def until_settled() -> None:
+        while True:
+            known = _by_name(informer.objects)
+            count = sum(is_settled(known.get(pod_name)) for pod_name in expected)
+            progress(count)
+            if count == len(expected):
+                return
+            await changed.wait()
+            changed.clear()
+
+    follow = asyncio.create_task(informer.run(), name="verify: watch Pods")
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await until_settled()
+    finally:
+        follow.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await follow
+    return _by_name(informer.objects)
+
+
+def _by_name(objects: Mapping[tuple[str, str], Pod]) -> dict[str, Pod]:
+    return {pod_name: value for (_, pod_name), value in objects.items()}
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One check as ``probe check`` takes it."""
+
+    id: int
+    kind: str
+    address: str
+    port: int
+    size: int
+
+
+class _Questions(msgspec.Struct, frozen=True):
+    timeout: float
+    checks: Sequence[Question]
+
+
+async def ask(
+    client: Client,
+    name: str,
+    questions: Mapping[tuple[str, str], Sequence[Question]],
+    image: Image,
+    timeout: float,
+    progress: Callable[[int], None],
+) -> dict[tuple[str, str], Report]:
+    """Runs the probe once in each container; ``progress`` hears how many checks are done.
+
+    ``timeout`` is seconds per check. A container in which that fails has a report that says why.
+    """
+    slots = asyncio.Semaphore(EXECS_AT_ONCE)
+    reports: dict[tuple[str, str], Report] = {}
+    done = 0
+
+    async def one(place: tuple[str, str], checks: Sequence[Question]) -> None:
+        nonlocal done
+        async with slots:
+            reports[place] = await _ask_one(client, name, place, checks, image, timeout)
+        done += len(checks)
+        progress(done)
+
+    async with asyncio.TaskGroup() as group:
+        for place, checks in questions.items():
+            group.create_task(one(place, checks), name=f"verify: {'/'.join(place)}")
+    return reports
+
+
+async def _ask_one(
+    client: Client,
+    name: str,
+    place: tuple[str, str],
+    checks: Sequence[Question],
+    image: Image,
+    timeout: float,
+) -> Report:
+    pod_name, container = place
+    line = msgspec.json.encode(_Questions(timeout, checks)) + b"\n"
+    seconds = EXEC_SECONDS + timeout * (len(checks) // AT_ONCE + 1)
+    try:
+        result = await client.exec(name, pod_name, image.probe("check"), container, line, timeout=seconds)
+    except (ApiError, ApiUnreachable) as error:
+        return Report(failure=f"exec failed: {error}")
+    try:
+        return msgspec.json.decode(result.stdout, type=Report)
+    except msgspec.MsgspecError:
+        output = (result.stderr or result.stdout).decode(errors="replace").strip()
+        last = output.splitlines()[-1] if output else "no output"
+        return Report(failure=f"the probe ended with exit code {result.exit_code}: {last}")

@@ -1,0 +1,172 @@
+"""What the answers mean: rows that say what was expected and what was seen. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from tulle.verify.plan import MAIN, SECOND, Check, Place, family_of
+from tulle.verify.statements import STATEMENTS, Family
+
+
+class Row(msgspec.Struct, frozen=True, rename={"source": "from", "target": "to"}):
+    """One line of the result. ``hop`` names what is broken where ``ok`` is false."""
+
+    id: str
+    statement: str
+    source: str
+    target: str
+    family: str
+    protocol: str
+    ok: bool
+    expected: str
+    seen: str
+    hop: str = ""
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """As ``probe check`` reports it."""
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """As ``probe check`` reports it: ``name`` answered, and saw the source as ``peer`` if that is known."""
+
+    id: int
+    name: str | None = None
+    peer: str | None = None
+    error: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that one container found out; ``failure`` says why it could not even be asked."""
+
+    interfaces: tuple[Interface, ...] = ()
+    results: tuple[Answer, ...] = ()
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A check and its answer. ``reached``: something answered, whoever it was and whatever it saw."""
+
+    check: Check
+    ok: bool
+    reached: bool
+    ran: bool
+    seen: str
+    peer: str | None = None
+
+
+Reports = Mapping[tuple[str, str], Report]
+"""By Pod and container."""
+
+
+def outcome(check: Check, answer: Answer | None, failure: str) -> Outcome:
+    """``failure`` is why there is no answer at all."""
+    if answer is None:
+        return Outcome(check, ok=False, reached=False, ran=False, seen=failure or "no report")
+    if answer.error is not None:
+        return Outcome(check, ok=False, reached=False, ran=True, seen=answer.error)
+    right_pod = answer.name in (None, check.target.pod)
+    right_source = not check.sources or answer.peer is None or answer.peer in check.sources
+    seen = f"{check.target if right_pod else answer.name} answers"
+    if check.sources and answer.peer:
+        seen = f"{check.target if right_pod else answer.name} sees {answer.peer}"
+    return Outcome(check, right_pod and right_source, True, True, seen, answer.peer)
+
+
+def expected(check: Check) -> str:
+    """What must be seen for a check to hold."""
+    if not check.sources:
+        return f"{check.target} answers"
+    if check.source.host_network:
+        return f"{check.target} sees an address of {check.source.node}"
+    return f"{check.target} sees {next(iter(check.sources))}"
+
+
+def row(result: Outcome, hop: str) -> Row:
+    check = result.check
+    return Row(
+        id=check.statement,
+        statement=STATEMENTS[check.statement],
+        source=str(check.source),
+        target=str(check.target),
+        family=check.family,
+        protocol=check.protocol,
+        ok=result.ok,
+        expected=expected(check),
+        seen=result.seen,
+        hop=hop,
+    )
+
+
+def _own(place: Place, statement: str, ok: bool, wanted: str, seen: str, family: str = "") -> Row:
+    """A row about one Pod alone; what breaks there breaks in the Pod."""
+    text = STATEMENTS[statement]
+    hop = "" if ok else f"inside {place}"
+    return Row(statement, text, str(place), str(place), family, "", ok, wanted, seen, hop)
+
+
+def readiness(place: Place, problem: str) -> Row:
+    """``problem`` is what keeps the Pod from being Ready, empty if it is."""
+    return _own(place, "ready", not problem, "Ready", problem or "Ready")
+
+
+def own_ips(
+    places: Sequence[Place],
+    cluster_addresses: Counter[str],
+    node_addresses: Iterable[str],
+    reports: Reports,
+    families: Sequence[Family],
+) -> Iterator[Row]:
+    """N-01, N-05. ``cluster_addresses`` counts the Pods, of the whole cluster, that claim an address."""
+    of_nodes = frozenset(node_addresses)
+    for place in places:
+        if place.host_network:
+            continue
+        report = reports.get((place.pod, MAIN), Report())
+        on_interfaces = _addresses(report)
+        for family in families:
+            address = place.address(family)
+            problems = [
+                (address is None, "no address"),
+                (bool(report.failure), report.failure),
+                (address in of_nodes, f"{address}, which is a node's"),
+                (cluster_addresses[address or ""] > 1, f"{address}, which another Pod has too"),
+                (address not in on_interfaces, f"{address}, but on the interfaces {_listed(on_interfaces)}"),
+            ]
+            seen = next((text for wrong, text in problems if wrong), str(address))
+            ok = not any(wrong for wrong, _ in problems)
+            yield _own(place, "own-ip", ok, f"one {family} address, on its interface", seen, family)
+
+
+def shared(place: Place, reports: Reports) -> Row:
+    """N-01: both containers have the very same interfaces."""
+    first, second = (reports.get((place.pod, name), Report()) for name in (MAIN, SECOND))
+    ok = bool(first.interfaces) and first.interfaces == second.interfaces
+    texts = [
+        ", ".join(f"{link.mac} {' '.join(link.addresses)}" for link in report.interfaces) or report.failure
+        for report in (first, second)
+    ]
+    return _own(place, "one-pod", ok, texts[0], texts[1])
+
+
+def collision(place: Place, family: Family, answer: Answer | None, failure: str) -> Row:
+    """A port that one container listens on is taken in the other."""
+    seen = failure if answer is None else answer.error or "the port was free"
+    return _own(place, "ports", seen == "EADDRINUSE", "EADDRINUSE", seen, family)
+
+
+def _addresses(report: Report) -> frozenset[str]:
+    return frozenset(address for link in report.interfaces for address in link.addresses)
+
+
+def _listed(addresses: Iterable[str]) -> str:
+    return ", ".join(sorted(addresses, key=lambda a: (family_of(a), a))) or "(none)"

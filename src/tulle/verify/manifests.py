@@ -1,0 +1,108 @@
+"""The Pods that verify has made. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tulle import __version__
+from tulle.verify.plan import MAIN, SECOND
+
+LAB_MARKS: Final = ("tulle.dev/lab", "tulle.dev/kubelet-socket")
+"""A Node with one of these labels or annotations belongs to a lab on this machine."""
+LAB_IMAGE: Final = "tulle.dev/host"
+DEFAULT_IMAGE: Final = f"tulle:{__version__}"
+LABELS: Final = {"app.kubernetes.io/name": "tulle-verify"}
+MAIN_PORT: Final = 8099
+SECOND_PORT: Final = 8098
+
+
+@dataclass(frozen=True)
+class Image:
+    """What the Pods run; ``python`` is the interpreter in it that has Tulle."""
+
+    name: str
+    python: str
+
+    def probe(self, *arguments: str) -> list[str]:
+        """The command line of the probe in a Pod."""
+        return [self.python, "-m", "tulle.verify.probe", *arguments]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One Pod to be made."""
+
+    pod: str
+    node: str
+    role: str
+    port: int
+    containers: tuple[str, ...] = (MAIN,)
+    host_network: bool = False
+
+
+def choose_image(name: str | None, nodes: Sequence[dict[str, Any]]) -> Image:
+    """The given one; else in a lab the machine itself, with this very interpreter; else Tulle's own."""
+    if name is None and any(_marked(node) for node in nodes):
+        return Image(LAB_IMAGE, sys.executable)
+    return Image(name or DEFAULT_IMAGE, "python3")
+
+
+def _marked(node: dict[str, Any]) -> bool:
+    metadata = node["metadata"]
+    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    return any(mark in marks for mark in LAB_MARKS)
+
+
+def wanted(nodes: Sequence[str], host_port: int) -> list[Wanted]:
+    """For each node: a Pod of two containers, a second Pod, and one on the host network."""
+    pods: list[Wanted] = []
+    for number, node in enumerate(nodes, start=1):
+        pods += [
+            Wanted(f"a-{number}", node, "a", MAIN_PORT, (MAIN, SECOND)),
+            Wanted(f"b-{number}", node, "b", MAIN_PORT),
+            Wanted(f"host-{number}", node, "host", host_port, host_network=True),
+        ]
+    return pods
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """A namespace in which host-network Pods and raw sockets are allowed."""
+    labels = LABELS | {"pod-security.kubernetes.io/enforce": "privileged"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def pod(want: Wanted, image: Image) -> dict[str, Any]:
+    """Placed by ``nodeName``, past the scheduler: the network must hold on tainted and full nodes too."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": want.pod, "labels": LABELS},
+        "spec": {
+            "nodeName": want.node,
+            "hostNetwork": want.host_network,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 1,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [_container(want, name, image) for name in want.containers],
+        },
+    }
+
+
+def _container(want: Wanted, name: str, image: Image) -> dict[str, Any]:
+    """The kubelet probes the first Pod of a node over HTTP, the others over TCP."""
+    port = want.port if name == MAIN else SECOND_PORT
+    http = {"httpGet": {"port": port, "path": "/"}}
+    action: dict[str, Any] = http if want.role == "a" else {"tcpSocket": {"port": port}}
+    return {
+        "name": name,
+        "image": image.name,
+        "imagePullPolicy": "IfNotPresent",
+        "command": image.probe("serve", "--name", want.pod, "--port", str(port)),
+        "securityContext": {"capabilities": {"add": ["NET_RAW"]}},
+        "readinessProbe": action | {"periodSeconds": 1, "timeoutSeconds": 1},
+        "resources": {"requests": {"cpu": "5m", "memory": "24Mi"}},
+    }

@@ -1,0 +1,114 @@
+"""Which checks prove the model on a given set of Pods. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tulle.verify.statements import TRAFFIC, Family, Protocol
+
+MAIN: Final = "main"
+SECOND: Final = "second"
+LOOPBACK: Final[dict[Family, str]] = {"IPv4": "127.0.0.1", "IPv6": "::1"}
+EVERYWHERE: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One of verify's Pods. ``role`` tells the Pods of a node apart; ``host`` is the host-network one."""
+
+    pod: str
+    node: str
+    role: str
+    port: int
+    addresses: tuple[str, ...]
+    containers: tuple[str, ...] = (MAIN,)
+    host_network: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.node}/{self.role}"
+
+    def address(self, family: Family) -> str | None:
+        """Its first address of a family."""
+        return next((address for address in self.addresses if family_of(address) == family), None)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One exchange: from a container of ``source`` to ``address``, where ``target`` should answer.
+
+    ``sources`` are the addresses as which the target may see the source; empty if that is not judged.
+    """
+
+    statement: str
+    source: Place
+    container: str
+    target: Place
+    family: Family
+    protocol: Protocol
+    address: str
+    sources: frozenset[str] = frozenset()
+
+
+def family_of(address: str) -> Family:
+    return "IPv6" if ipaddress.ip_address(address).version == 6 else "IPv4"
+
+
+def families_of(places: Iterable[Place]) -> tuple[Family, ...]:
+    """The families that any of the ordinary Pods has an address of, IPv4 first."""
+    pods = (place for place in places if not place.host_network)
+    return tuple(sorted({family_of(address) for place in pods for address in place.addresses}))
+
+
+def plan(
+    places: Sequence[Place], node_addresses: dict[str, frozenset[str]], families: Sequence[Family]
+) -> list[Check]:
+    """Every Pod to every other, and each second container to the first.
+
+    ``node_addresses`` are all addresses of a node, on whichever of its interfaces: as one of these a Pod
+    must see the host-network Pods of the node.
+    """
+    checks: list[Check] = []
+    for source in places:
+        for family in families:
+            checks += _within(source, family)
+            for target in places:
+                checks += _between(source, target, family, node_addresses)
+    return checks
+
+
+def _within(place: Place, family: Family) -> Iterator[Check]:
+    """N-01: the containers of a Pod share ``lo``. Only in families that the Pod has."""
+    if SECOND in place.containers and place.address(family):
+        for protocol in TRAFFIC:
+            yield Check("localhost", place, SECOND, place, family, protocol, LOOPBACK[family])
+
+
+def _between(
+    source: Place, target: Place, family: Family, node_addresses: dict[str, frozenset[str]]
+) -> Iterator[Check]:
+    statement = _statement(source, target)
+    address, own = target.address(family), source.address(family)
+    if statement is None or address is None or own is None:
+        return
+    sources: frozenset[str] = frozenset()
+    if source.host_network:
+        sources = node_addresses[source.node]
+    elif not target.host_network:
+        sources = frozenset({own})
+    for protocol in TRAFFIC:
+        yield Check(statement, source, MAIN, target, family, protocol, address, sources)
+
+
+def _statement(source: Place, target: Place) -> str | None:
+    """Which sentence speaks of this pair; none does of nodes among themselves."""
+    same_node = source.node == target.node
+    if source is target or (source.host_network and target.host_network):
+        return None
+    if source.host_network:
+        return "node-to-pod" if same_node else "host-to-pod"
+    if target.host_network:
+        return "pod-to-host"
+    return "pod-to-pod-same-node" if same_node else "pod-to-pod"

@@ -1,0 +1,199 @@
+"""A whole verification, from the first list of Nodes to the rows."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from tulle.errors import ConfigError
+from tulle.kube.client import Client
+from tulle.kube.resources import NODES, PODS
+from tulle.verify import hops, judge
+from tulle.verify.cluster import Question, ask, own_namespace, settled_pods, start_pods
+from tulle.verify.judge import Report, Row
+from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, wanted
+from tulle.verify.plan import EVERYWHERE, MAIN, SECOND, Check, Place, families_of, plan
+from tulle.verify.pods import (
+    Pod,
+    claimed_addresses,
+    is_running,
+    node_addresses,
+    node_is_ready,
+    place,
+    problem,
+)
+from tulle.verify.statements import TRAFFIC, Family
+
+HOST_PORTS = range(20_000, 30_000)
+"""Below the ports that kernels give out and that NodePorts take by default."""
+
+Progress = Callable[[str, int, int], None]
+"""Hears of a stage, how much of it is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """``families`` None: those that any Pod has. Times in seconds; ``timeout`` for the Pods to be Ready."""
+
+    families: tuple[Family, ...] | None = None
+    timeout: float = 60.0
+    check_timeout: float = 3.0
+    image: str | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``notes`` say what could not be judged, ``namespace`` where the Pods are if they were kept."""
+
+    rows: list[Row]
+    notes: list[str]
+    namespace: str
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.rows) and all(row.ok for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The Pods that take part, and what is known of the cluster around them."""
+
+    places: list[Place]
+    families: tuple[Family, ...]
+    status_addresses: Mapping[str, frozenset[str]]
+
+
+async def verify(client: Client, options: Options, progress: Progress) -> Verdict:
+    """Raises :class:`ConfigError` if there is no node to test, and the errors of :class:`Client`."""
+    nodes = (await client.list(NODES)).items
+    ready = [node for node in nodes if node_is_ready(node)]
+    notes = [
+        f"node {node['metadata']['name']} is not Ready and is left out" for node in nodes if node not in ready
+    ]
+    if not ready:
+        raise ConfigError(f"none of the cluster's {len(nodes)} nodes is Ready; verify needs at least one")
+    image = choose_image(options.image, ready)
+    names = [node["metadata"]["name"] for node in ready]
+    wants = wanted(names, secrets.choice(HOST_PORTS))
+    async with own_namespace(client, options.keep) as namespace:
+        pods, rows = await _pods(client, namespace, wants, image, options, progress)
+        places = [place(want, pods[want.pod]) for want in wants if is_running(pods.get(want.pod, {}))]
+        stage = Stage(
+            places,
+            options.families or families_of(places),
+            {node["metadata"]["name"]: node_addresses(node) for node in ready},
+        )
+        rows += await _network(client, namespace, stage, image, options, progress)
+    return Verdict(rows, notes, namespace)
+
+
+async def _pods(
+    client: Client,
+    namespace: str,
+    wants: Sequence[Wanted],
+    image: Image,
+    options: Options,
+    progress: Progress,
+) -> tuple[dict[str, Pod], list[Row]]:
+    """The Pods, and a row for each on whether it became Ready."""
+    refused = await start_pods(client, namespace, wants, image)
+    expected = [want.pod for want in wants if want.pod not in refused]
+    pods = await settled_pods(
+        client,
+        namespace,
+        expected,
+        options.timeout,
+        lambda done: progress("Pods become Ready", done, len(expected)),
+    )
+    rows = []
+    for want in wants:
+        shown = place(want, pods.get(want.pod, {}))
+        rows.append(judge.readiness(shown, refused.get(want.pod) or problem(pods.get(want.pod))))
+    return pods, rows
+
+
+async def _network(
+    client: Client, namespace: str, stage: Stage, image: Image, options: Options, progress: Progress
+) -> list[Row]:
+    """First which addresses there are, then every check, then what it all means."""
+    everyone: dict[tuple[str, str], list[Question]] = {
+        (p.pod, container): [] for p in stage.places for container in p.containers
+    }
+    found = await ask(client, namespace, everyone, image, options.check_timeout, lambda done: None)
+    of_nodes = _node_addresses(stage, found)
+    checks = plan(stage.places, of_nodes, stage.families)
+    questions = _questions(checks, stage)
+    total = sum(map(len, questions.values()))
+    reports = await ask(
+        client,
+        namespace,
+        questions,
+        image,
+        options.check_timeout,
+        lambda done: progress("Pods ask each other", done, total),
+    )
+    claims = claimed_addresses((await client.list(PODS)).items)
+    status = frozenset[str]().union(*stage.status_addresses.values())
+    rows = list(judge.own_ips(stage.places, claims, status, found, stage.families))
+    rows += _inside(stage, found, reports, len(checks))
+    return rows + _judged(checks, reports, _owners(stage, of_nodes))
+
+
+def _node_addresses(stage: Stage, reports: Mapping[Any, Report]) -> dict[str, frozenset[str]]:
+    """What the Node says of itself, and what its host-network Pod finds on the interfaces."""
+    addresses = dict(stage.status_addresses)
+    for host in filter(attrgetter("host_network"), stage.places):
+        on_links = {a for link in reports[host.pod, MAIN].interfaces for a in link.addresses}
+        addresses[host.node] = addresses[host.node] | on_links
+    return addresses
+
+
+def _owners(stage: Stage, of_nodes: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    owners = {a: str(place) for place in stage.places if not place.host_network for a in place.addresses}
+    return owners | {address: node for node, addresses in of_nodes.items() for address in addresses}
+
+
+def _questions(checks: Sequence[Check], stage: Stage) -> dict[tuple[str, str], list[Question]]:
+    """By Pod and container. A check's id is its place in the plan; those of port collisions follow."""
+    questions: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    for number, check in enumerate(checks):
+        traffic = TRAFFIC[check.protocol]
+        question = Question(number, traffic.kind, check.address, check.target.port, traffic.size)
+        questions[check.source.pod, check.container].append(question)
+    for number, (shared, family) in enumerate(_collisions(stage), start=len(checks)):
+        taken = Question(number, "bind", EVERYWHERE[family], MAIN_PORT, 0)
+        questions[shared.pod, SECOND].append(taken)
+    return questions
+
+
+def _collisions(stage: Stage) -> Iterator[tuple[Place, Family]]:
+    for candidate in stage.places:
+        if SECOND in candidate.containers:
+            for family in stage.families:
+                if candidate.address(family):
+                    yield candidate, family
+
+
+def _inside(stage: Stage, found: judge.Reports, reports: judge.Reports, first: int) -> list[Row]:
+    """The sentences on the containers of one Pod; ``first`` is the id of the first port collision."""
+    rows = [judge.shared(place, found) for place in stage.places if SECOND in place.containers]
+    for number, (shared, family) in enumerate(_collisions(stage), start=first):
+        report = reports[shared.pod, SECOND]
+        answer = next((answer for answer in report.results if answer.id == number), None)
+        rows.append(judge.collision(shared, family, answer, report.failure))
+    return rows
+
+
+def _judged(checks: Sequence[Check], reports: judge.Reports, owners: Mapping[str, str]) -> list[Row]:
+    answers = {answer.id: answer for report in reports.values() for answer in report.results}
+    outcomes = [
+        judge.outcome(check, answers.get(number), reports[check.source.pod, check.container].failure)
+        for number, check in enumerate(checks)
+    ]
+    broken = hops.find(outcomes, owners)
+    return [judge.row(result, broken.get(number, "")) for number, result in enumerate(outcomes)]
