@@ -164,13 +164,19 @@ class Client:
         namespace: str | None = None,
         grace_period_seconds: int | None = None,
         propagation: Literal["Orphan", "Background", "Foreground"] | None = None,
+        uid: str | None = None,
     ) -> None:
-        """Asks for the deletion; finalizers and a grace period may let the object live on for a while."""
+        """Asks for the deletion; finalizers and a grace period may let the object live on for a while.
+
+        With ``uid``, raises :class:`Conflict` when another object has got the name meanwhile.
+        """
         options: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if grace_period_seconds is not None:
             options["gracePeriodSeconds"] = grace_period_seconds
         if propagation is not None:
             options["propagationPolicy"] = propagation
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
         await self._transport.call(
             "DELETE", resource.path(namespace, name), content=msgspec.json.encode(options)
         )
