@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from tulle.verify.judge import Outcome
-from tulle.verify.plan import Place
-from tulle.verify.statements import FAMILIES
+from tulle.verify.plan import Check
 
 ONLY_PROTOCOLS = {
     frozenset({"tcp", "tcp-large"}): "TCP only",
@@ -19,61 +19,79 @@ ONLY_PROTOCOLS = {
     frozenset({"udp-large"}): "only UDP payloads above the MTU",
 }
 
-Flavour = tuple[str, str]
-"""Family and protocol: a path may work for one and fail for another."""
+
+class Kind(NamedTuple):
+    """What a path may treat differently from the rest."""
+
+    family: str
+    protocol: str
+    from_host: bool
 
 
 @dataclass
 class Tally:
-    """How many checks of a group were made, and how many reached something."""
+    """How many checks were made, and how many reached something."""
 
     made: int = 0
     reached: int = 0
 
-    def add(self, result: Outcome) -> None:
-        self.made += 1
-        self.reached += result.reached
 
-    @property
-    def dead(self) -> bool:
-        return self.made > 0 and self.reached == 0
+Scope = tuple[str, ...]
+"""A part of the way, such as ``("from", "node-1/a")`` or ``("between", "node-1", "node-2")``."""
 
-    @property
-    def broken(self) -> bool:
-        return self.reached < self.made
+BETWEEN_NODES: Scope = ("between nodes",)
 
 
-@dataclass
 class Pattern:
-    """What holds and what fails, summed up so that each failure is explained in constant time."""
+    """What gets through each part of the way, summed up so that a failure is explained in constant time."""
 
-    from_pod: dict[tuple[Place, Flavour], Tally] = field(default_factory=lambda: defaultdict(Tally))
-    to_pod: dict[tuple[Place, Flavour], Tally] = field(default_factory=lambda: defaultdict(Tally))
-    link: dict[tuple[str, str, Flavour], Tally] = field(default_factory=lambda: defaultdict(Tally))
-    at_node: dict[tuple[str, Flavour], Tally] = field(default_factory=lambda: defaultdict(Tally))
-    everywhere: dict[Flavour, Tally] = field(default_factory=lambda: defaultdict(Tally))
-    kinds: dict[tuple[str, str], dict[tuple[bool, Flavour], Tally]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(Tally))
-    )
+    def __init__(self) -> None:
+        self._scopes: dict[Scope, dict[Kind, Tally]] = defaultdict(lambda: defaultdict(Tally))
 
     def add(self, result: Outcome) -> None:
-        """``from_pod`` and ``to_pod`` count what stays on the node: it needs no link between nodes."""
         check = result.check
-        flavour = (check.family, check.protocol)
-        source, target = check.source, check.target
-        if source.node == target.node:
-            self.from_pod[source, flavour].add(result)
-            self.to_pod[target, flavour].add(result)
-        else:
-            self.link[source.node, target.node, flavour].add(result)
-            self.at_node[source.node, flavour].add(result)
-            self.at_node[target.node, flavour].add(result)
-            self.everywhere[flavour].add(result)
-        self.kinds[source.node, target.node][source.host_network, flavour].add(result)
+        kind = Kind(check.family, check.protocol, check.source.host_network)
+        for scope in _scopes(check):
+            tally = self._scopes[scope][kind]
+            tally.made += 1
+            tally.reached += result.reached
 
-    def cut_off(self, node: str, flavour: Flavour) -> bool:
-        """Nothing gets to or from ``node`` on any link, while other nodes still reach each other."""
-        return self.at_node[node, flavour].dead and self.everywhere[flavour].reached > 0
+    def dead(self, scope: Scope, check: Check) -> bool:
+        """Checks of this family and protocol were made here, and none got through."""
+        tally = self._sum(scope, check)
+        return tally.made > 0 and tally.reached == 0
+
+    def alive(self, scope: Scope, check: Check) -> bool:
+        """Some check of this family and protocol got through."""
+        return self._sum(scope, check).reached > 0
+
+    def _sum(self, scope: Scope, check: Check) -> Tally:
+        flavour = (check.family, check.protocol)
+        alike = [tally for kind, tally in self._scopes[scope].items() if kind[:2] == flavour]
+        return Tally(sum(tally.made for tally in alike), sum(tally.reached for tally in alike))
+
+    def restriction(self, scope: Scope) -> str:
+        """What the failures in a scope have in common that the rest of its checks has not."""
+        kinds = self._scopes[scope]
+        failing = {kind for kind, tally in kinds.items() if tally.reached < tally.made}
+        words = []
+        families = {kind.family for kind in failing}
+        if families < {kind.family for kind in kinds}:
+            words += sorted(f"{family} only" for family in families)
+        protocols = frozenset(kind.protocol for kind in failing)
+        words += [ONLY_PROTOCOLS[protocols]] if protocols in ONLY_PROTOCOLS else []
+        origins = {kind.from_host for kind in failing}
+        if origins < {kind.from_host for kind in kinds}:
+            words.append("only from the host network" if True in origins else "only from Pods")
+        return f" ({', '.join(words)})" if words else ""
+
+
+def _scopes(check: Check) -> list[Scope]:
+    """A Pod's own link is judged by what stays on its node, as that needs no link between nodes."""
+    source, target = check.source, check.target
+    if source.node == target.node:
+        return [("from", str(source)), ("to", str(target)), ("on", source.node)]
+    return [("between", source.node, target.node), ("at", source.node), ("at", target.node), BETWEEN_NODES]
 
 
 def find(results: Iterable[Outcome], addresses: Mapping[str, str]) -> dict[int, str]:
@@ -81,7 +99,7 @@ def find(results: Iterable[Outcome], addresses: Mapping[str, str]) -> dict[int, 
     outcomes = list(results)
     pattern = Pattern()
     for result in outcomes:
-        if result.ran:
+        if result.ran and result.check.source is not result.check.target:
             pattern.add(result)
     return {
         number: _hop(result, pattern, addresses) for number, result in enumerate(outcomes) if not result.ok
@@ -96,7 +114,8 @@ def _hop(result: Outcome, pattern: Pattern, addresses: Mapping[str, str]) -> str
         return f"inside {source}"
     if result.reached:
         return _misdirected(result, addresses)
-    return _segment(result, pattern) + _restriction(pattern.kinds[source.node, target.node])
+    text, scope = _segment(result.check, pattern)
+    return text + pattern.restriction(scope)
 
 
 def _misdirected(result: Outcome, addresses: Mapping[str, str]) -> str:
@@ -109,40 +128,29 @@ def _misdirected(result: Outcome, addresses: Mapping[str, str]) -> str:
     return f"NAT at {owner}: the source becomes {result.peer}"
 
 
-def _segment(result: Outcome, pattern: Pattern) -> str:
-    """The first of the parts of the way that nothing else gets through either."""
-    check = result.check
-    source, target, flavour = check.source, check.target, (check.family, check.protocol)
-    leaves = not pattern.from_pod[source, flavour].dead
-    arrives = not pattern.to_pod[target, flavour].dead
+def _segment(check: Check, pattern: Pattern) -> tuple[str, Scope]:
+    """The part of the way that nothing else gets through either: first on the nodes, then between them."""
+    source, target = check.source, check.target
+    for node in (source.node, target.node):
+        if pattern.dead(("on", node), check):
+            return f"inside node {node}", ("on", node)
+    leaves = not pattern.dead(("from", str(source)), check)
+    arrives = not pattern.dead(("to", str(target)), check)
     if arrives and not leaves:
-        return f"{source} → {source.node}"
+        return f"{source} → {source.node}", ("from", str(source))
     if leaves and not arrives:
-        return f"{target.node} → {target}"
+        return f"{target.node} → {target}", ("to", str(target))
     if source.node == target.node:
-        return f"{source} → {source.node} → {target}"
-    return _link(source.node, target.node, flavour, pattern)
+        return f"{source} → {source.node} → {target}", ("on", source.node)
+    return _link(check, pattern)
 
 
-def _link(source: str, target: str, flavour: Flavour, pattern: Pattern) -> str:
-    """One node cut off from all others, else the pair, in one direction or both."""
+def _link(check: Check, pattern: Pattern) -> tuple[str, Scope]:
+    """One node cut off while others still reach each other; else the pair, in one direction or in both."""
+    source, target = check.source.node, check.target.node
     for node in (source, target):
-        if pattern.cut_off(node, flavour):
-            return f"{node} ↔ all other nodes"
-    back = pattern.link[target, source, flavour]
-    return f"{source} {'↔' if back.broken else '→'} {target}"
-
-
-def _restriction(kinds: Mapping[tuple[bool, Flavour], Tally]) -> str:
-    """What the failures between two nodes have in common that the rest of the traffic there has not."""
-    failing = {kind for kind, tally in kinds.items() if tally.broken}
-    words = []
-    families = {family for _, (family, _) in failing}
-    if families < {family for _, (family, _) in kinds}:
-        words += [f"{family} only" for family in FAMILIES if family in families]
-    protocols = frozenset(protocol for _, (_, protocol) in failing)
-    words += [ONLY_PROTOCOLS[protocols]] if protocols in ONLY_PROTOCOLS else []
-    origins = {host for host, _ in failing}
-    if origins < {host for host, _ in kinds}:
-        words.append("only from the host network" if True in origins else "only from Pods")
-    return f" ({', '.join(words)})" if words else ""
+        if pattern.dead(("at", node), check) and pattern.alive(BETWEEN_NODES, check):
+            return f"{node} ↔ all other nodes", ("at", node)
+    if pattern.dead(("between", target, source), check):
+        return " ↔ ".join(sorted((source, target))), ("between", source, target)
+    return f"{source} → {target}", ("between", source, target)

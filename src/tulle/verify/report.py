@@ -23,9 +23,10 @@ def show(rows: Sequence[Row], console: Console) -> None:
     for row in rows:
         grouped[row.id].append(row)
     console.print(_sentences(grouped))
-    for statement, of_statement in grouped.items():
+    for statement, text in STATEMENTS.items():
+        of_statement = grouped[statement]
         if not all(row.ok for row in of_statement) and any(row.source != row.target for row in of_statement):
-            console.print(_matrix(STATEMENTS[statement], of_statement))
+            console.print(_matrix(text, of_statement))
     failed = [row for row in rows if not row.ok]
     console.print(_broken(failed) if failed else Text(f"All {len(rows)} checks hold.", style="bold green"))
 
@@ -37,7 +38,7 @@ def _sentences(grouped: dict[str, list[Row]]) -> Table:
     for family in ("IPv4", "IPv6"):
         table.add_column(family, justify="right")
     for statement in STATEMENTS:
-        rows = grouped.get(statement, [])
+        rows = grouped[statement]
         if rows:
             counts = [
                 _count([row for row in rows if row.family in (family, "")]) for family in ("IPv4", "IPv6")
@@ -63,7 +64,7 @@ def _matrix(title: str, rows: Sequence[Row]) -> RenderableType:
     cells: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         cells[row.source, row.target].append(row)
-    targets = list(dict.fromkeys(row.target for row in rows))
+    targets = sorted({row.target for row in rows})
     heading = Text(f"\n✗ {title}", style="bold red")
     if len(targets) > WIDEST_MATRIX:
         return heading
@@ -71,7 +72,7 @@ def _matrix(title: str, rows: Sequence[Row]) -> RenderableType:
     table.add_column("from ╲ to")
     for target in targets:
         table.add_column(target)
-    for source in dict.fromkeys(row.source for row in rows):
+    for source in sorted({row.source for row in rows}):
         table.add_row(source, *(_cell(cells.get((source, target), [])) for target in targets))
     return Group(heading, table)
 
