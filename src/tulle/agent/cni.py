@@ -1,4 +1,4 @@
-"""The words of CNI: requests, results and errors (specification 1.1.0). Pure; ``attachments`` acts on them."""
+"""The words of CNI (specification 1.1.0): requests, results, errors. Pure; ``attachments`` acts on them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from tulle.pod_to_pod.link import ANYWHERE, GATEWAYS
 from tulle.pod_to_pod.store import Attachment
 
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
-INCOMPATIBLE_VERSION, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG = 1, 4, 5, 6, 7
-TRY_AGAIN, NOT_AVAILABLE, NO_NETWORK, INTERNAL = 11, 50, 51, 100
-"""Codes of section 5, and ours from 100."""
+INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
+TRY_AGAIN, NOT_AVAILABLE, NOTHING_WORKS = 11, 50, 51
+INTERNAL, KERNEL_REFUSED, DAMAGED = 100, 101, 102
+"""Error codes of section 5; those from 100 are ours."""
 
 _NEEDED: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -60,7 +61,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def parse_request(data: bytes) -> Request:
-    """Reads what ``tulle-cni`` sends: the environment as ``KEY=VALUE`` with NULs, an empty one, standard input.
+    """Reads what ``tulle-cni`` sends: ``KEY=VALUE`` entries that end with NUL, one more NUL, standard input.
 
     Raises ``CniError``: 4 names the variable, 6 the place in the JSON, 7 the field, 1 the version.
     """

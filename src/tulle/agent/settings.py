@@ -1,4 +1,4 @@
-"""What can be set: one YAML file, and a flag for each of its fields. ``docs/agent.yaml`` explains them all."""
+"""What can be set: one YAML file, explained in ``docs/agent.yaml``, and a flag for each of its fields."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
-    """The file's settings with the flags that were given over them; ``flags`` by field name.
+    """The file's settings with the flags that were given over them; ``flags`` by the file's field names.
 
     Raises ``ConfigError``, which names the field.
     """
@@ -63,15 +63,9 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     except OSError as error:
         raise ConfigError(f"settings file {file}: {error.strerror}") from error
     try:
-        settings = msgspec.yaml.decode(text or b"{}", type=Settings)
+        from_file = msgspec.to_builtins(msgspec.yaml.decode(text or b"{}", type=Settings))
         given = {name: value for name, value in flags.items() if value not in (None, [], "")}
-        merged = msgspec.to_builtins(settings) | msgspec.to_builtins(
-            {
-                Settings.__struct_encode_fields__[Settings.__struct_fields__.index(n)]: v
-                for n, v in given.items()
-            }
-        )
-        settings = msgspec.convert(merged, Settings)
+        settings = msgspec.convert(from_file | given, Settings)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"settings{f' file {file}' if file else ''}: {error}") from error
     if not settings.node_name:

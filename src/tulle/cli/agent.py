@@ -1,7 +1,91 @@
+"""``tulle agent``."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def _path(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Paths")
+
+
+def _network(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Network")
 
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
+    app.command()(agent)
+
+
+def agent(
+    config: Annotated[Path | None, typer.Option(help="Settings file; docs/agent.yaml explains it.")] = None,
+    kubeconfig: Annotated[str, typer.Option(help="In a Pod: its service account.")] = "",
+    node_name: Annotated[str, typer.Option(help="In the API. [default: the host name]")] = "",
+    routing: Annotated[
+        str,
+        _network("native, overlay, or auto: native where nodes share a subnet."),
+    ] = "",
+    mtu: Annotated[
+        int | None,
+        _network("Of Pods, in bytes. [default: from the uplinks]"),
+    ] = None,
+    uplink: Annotated[
+        list[str] | None,
+        _network("A device to other nodes. [default: by the Node's addresses]"),
+    ] = None,
+    overlay_vni: Annotated[int | None, _network("VXLAN network. [default: 84]")] = None,
+    overlay_port: Annotated[int | None, _network("VXLAN's UDP port. [default: 4789]")] = None,
+    masquerade: Annotated[
+        bool | None,
+        _network("Pods reach the outside with the node's address."),
+    ] = None,
+    masquerade_except: Annotated[
+        list[str] | None,
+        _network("A CIDR outside that sees Pods' own addresses."),
+    ] = None,
+    state_dir: Annotated[str, _path("[default: /var/lib/tulle]")] = "",
+    run_dir: Annotated[str, _path("Holds the CNI socket. [default: /run/tulle]")] = "",
+    bpffs: Annotated[str, _path("[default: /sys/fs/bpf/tulle]")] = "",
+    cni_conf_dir: Annotated[str, _path("[default: /etc/cni/net.d]")] = "",
+    cni_bin_dir: Annotated[str, _path("[default: /opt/cni/bin]")] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error. [default: info]")] = "",
+) -> None:
+    """Run the agent of one node: connects its Pods, and keeps the way to the other nodes.
+
+    It serves the container runtime's CNI calls and follows the cluster's Nodes. Packets never pass it:
+    stop it, and all that is connected stays connected.
+    """
+    import logging
+
+    import uvloop
+
+    from tulle.agent import run, settings
+
+    flags = {
+        "kubeconfig": kubeconfig,
+        "nodeName": node_name,
+        "routing": routing,
+        "mtu": mtu,
+        "uplinks": uplink,
+        "overlayVni": overlay_vni,
+        "overlayPort": overlay_port,
+        "masquerade": masquerade,
+        "masqueradeExcept": masquerade_except,
+        "stateDir": state_dir,
+        "runDir": run_dir,
+        "bpffs": bpffs,
+        "cniConfDir": cni_conf_dir,
+        "cniBinDir": cni_bin_dir,
+        "logLevel": log_level,
+    }
+    chosen = settings.load(config, flags)
+    logging.basicConfig(
+        level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    uvloop.run(run.run(chosen))

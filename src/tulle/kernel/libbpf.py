@@ -139,26 +139,33 @@ def open_pinned(path: Path) -> int:
 
 
 class BpfObject:
-    """A loaded object file; its maps are pinned in ``pins`` under their names.
+    """An object file: opened, its ``contract`` can be read; loaded, its ``maps`` and ``programs`` used.
 
-    Maps that are pinned there already are used as they are: what the kernel knows outlives an agent.
     Raises ``KernelError`` with libbpf's own explanation.
     """
 
-    def __init__(self, path: Path, pins: Path, settings: Mapping[str, bytes]) -> None:
+    def __init__(self, path: Path) -> None:
         library = _lib()
         self._handle = ctypes.c_void_p(library.calls.bpf_object__open_file(os.fsencode(path), None))
         if not self._handle:
             raise library.fail(f"open {path}")
         self.contract = _contract(self._handle)
+        self._path = path
         self.maps: dict[str, Map] = {}
-        self._maps = dict(self._each("map"))
-        for name, handle in self._maps.items():
+        self.programs: dict[str, int] = {}
+
+    def load(self, pins: Path, settings: Mapping[str, bytes]) -> None:
+        """Loads it with these settings (``bpf/config.h``) and pins its maps in ``pins`` under their names.
+
+        Maps that are pinned there already are used as they are: what the kernel knows outlives an agent.
+        """
+        calls = _lib().calls
+        maps = dict(self._each("map"))
+        for name, handle in maps.items():
             self._prepare(name, handle, pins, settings)
-        _call(f"load {path.name}", "bpf_object__load", self._handle)
-        for name, handle in self._maps.items():
-            self.maps[name] = Map(library.calls.bpf_map__fd(handle), _value_size(handle), name)
-        self.programs = {n: library.calls.bpf_program__fd(h) for n, h in self._each("program")}
+        _call(f"load {self._path.name}", "bpf_object__load", self._handle)
+        self.maps = {n: Map(calls.bpf_map__fd(h), _value_size(h), n) for n, h in maps.items()}
+        self.programs = {n: calls.bpf_program__fd(h) for n, h in self._each("program")}
 
     def _each(self, what: str) -> Iterator[tuple[str, ctypes.c_void_p]]:
         calls = _lib().calls

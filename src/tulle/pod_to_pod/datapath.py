@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from ipaddress import IPv6Address
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tulle.kernel import libbpf, tc
-from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, Map, RingBuffer
+from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, RingBuffer
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, mapped_length, to_bytes
 from tulle.pod_to_pod.topology import Remote, Transport
@@ -30,6 +32,11 @@ DEVICE_PROGRAMS: Final = {
 _NOWHERE: Final = IPv6Address(0)
 
 
+def _open_objects() -> list[BpfObject]:
+    native = Path(str(files("tulle"))) / "_native"
+    return [BpfObject(native / f"{name}.bpf.o") for name in ("pod", "uplink")]
+
+
 class Datapath:
     """The programs and maps of one node.
 
@@ -39,16 +46,17 @@ class Datapath:
     """
 
     def __init__(self, root: Path, overlay_vni: int) -> None:
-        self._links = root / "links"
-        maps = root / "maps"
+        objects = _open_objects()
+        self.contract = objects[0].contract
+        self._root = root / f"v{self.contract.enums['contract']['CONTRACT_VERSION'].value}"
+        maps, self._links = self._root / "maps", self._root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = {"overlay_vni": overlay_vni.to_bytes(4, "little"), "gateway_mac": GATEWAY_MAC}
-        native = Path(str(files("tulle"))) / "_native"
-        objects = [BpfObject(native / f"{name}.bpf.o", maps, settings) for name in ("pod", "uplink")]
-        self._programs = {name: fd for o in objects for name, fd in o.programs.items()}
-        self.contract = objects[0].contract
-        self._maps: dict[str, Map] = objects[0].maps
+        settings = {"overlay_vni": overlay_vni.to_bytes(4, sys.byteorder), "gateway_mac": GATEWAY_MAC}
+        for each in objects:
+            each.load(maps, settings)
+        self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
+        self._maps = objects[0].maps
 
     def pod_programs(self, ifindex: int) -> list[Request]:
         """The requests that attach the programs of a Pod to the host's side of its veth."""
@@ -67,6 +75,12 @@ class Datapath:
         """Detaches them; nothing happens when they are not attached."""
         for program, _ in DEVICE_PROGRAMS[role]:
             self._pin(device, program).unlink(missing_ok=True)
+
+    def remove_other_versions(self) -> None:
+        """Takes away what an agent with another contract pinned, once this one's programs are in place."""
+        for folder in self._root.parent.glob("v*"):
+            if folder != self._root:
+                shutil.rmtree(folder)
 
     def attached(self, role: str) -> set[str]:
         """The devices that have a program of this role."""

@@ -78,6 +78,23 @@ def disconnect(attachment: Attachment, datapath: Datapath) -> None:
         netlink.send([delete_link(attachment.link)], tolerate=_GONE)
 
 
+def exists(attachment: Attachment) -> bool:
+    """Whether the host's side of the link is there; the Pod's side is then, too."""
+    try:
+        socket.if_nametoindex(attachment.link)
+    except OSError:
+        return False
+    return True
+
+
+def repair(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:
+    """Sets up the host's side anew: the programs of this agent, the entries, the routes.
+
+    What is right already stays as it is, so no packet is lost. Raises ``KernelError``, ``OSError``.
+    """
+    _set_up_host_side(attachment, settings, datapath)
+
+
 def link_local(mac: str) -> IPv6Address:
     """The Pod's link-local address: the modified EUI-64 of its MAC (RFC 4291, appendix A)."""
     raw = bytes.fromhex(mac.replace(":", ""))

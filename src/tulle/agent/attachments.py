@@ -1,0 +1,241 @@
+"""Carries out CNI calls: who gets which address, when a link is made, and when both are free again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from tulle.agent import cni
+from tulle.agent.monitor import LinkMonitor
+from tulle.errors import AddressError, CniError, KernelError
+from tulle.kernel import netns
+from tulle.kernel.rtnetlink import format_mac
+from tulle.pod_to_pod import link
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.ipam import Ipam
+from tulle.pod_to_pod.link import LinkSettings
+from tulle.pod_to_pod.store import Attachment, AttachmentStore, link_name
+
+log = logging.getLogger(__name__)
+
+
+class Attachments:
+    """The Pods' links of this node. Calls for different Pods run side by side, those for one in turn."""
+
+    def __init__(self, store: AttachmentStore, datapath: Datapath, monitor: LinkMonitor) -> None:
+        self._store = store
+        self._datapath = datapath
+        self._monitor = monitor
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._ipam: Ipam | None = None
+        self._settings: LinkSettings | None = None
+
+    def configure(self, ipam: Ipam, settings: LinkSettings) -> None:
+        """From now on ADD can be served. Called again when the node's CIDRs, addresses or MTU change."""
+        if self._ipam is None or self._ipam.cidrs != ipam.cidrs:
+            for attachment in self._store:
+                ipam.take(attachment.addresses)
+            self._ipam = ipam
+        self._settings = settings
+
+    async def handle(self, request: cni.Request) -> bytes:
+        """Answers a call: the result of ADD, nothing for the others. Raises ``CniError``."""
+        match request.command:
+            case "ADD":
+                return await self._add(request)
+            case "DEL":
+                await self.delete(request.container_id, request.ifname)
+            case "CHECK":
+                await self._check(request)
+            case "GC":
+                await self._collect(request)
+            case "STATUS":
+                self._status()
+        return b""
+
+    async def _add(self, request: cni.Request) -> bytes:
+        async with self._turn(request.container_id, request.ifname):
+            ipam, settings = self._configured(cni.TRY_AGAIN)
+            if left := self._store.get(request.container_id, request.ifname):
+                await self._replace_leftover(left)
+            try:
+                addresses = ipam.allocate()
+            except AddressError as error:
+                raise CniError(cni.TRY_AGAIN, str(error)) from error
+            attachment = Attachment(
+                container_id=request.container_id,
+                ifname=request.ifname,
+                netns=request.netns,
+                link=link_name(request.container_id, request.ifname),
+                mac=format_mac(b"\x0a" + os.urandom(5)),
+                ips=tuple(map(str, addresses)),
+                namespace=request.namespace,
+                pod=request.pod,
+                uid=request.uid,
+            )
+            try:
+                self._store.add(attachment)
+                await asyncio.to_thread(_connect, attachment, settings, self._datapath)
+            except (CniError, OSError, KernelError) as error:
+                self._forget(attachment)
+                raise _as_cni_error(error) from error
+            return cni.encode_result(request.conf, attachment, settings.mtu)
+
+    async def _replace_leftover(self, left: Attachment) -> None:
+        """An ADD that a killed agent did not finish, or a DEL still to be done, makes room for a new ADD."""
+        if not left.deleted and await asyncio.to_thread(link.inspect, left, self._datapath) is None:
+            raise CniError(cni.BAD_ENVIRONMENT, f"CNI_IFNAME: {left.ifname} is connected already")
+        await self._disconnect(left)
+
+    async def delete(self, container_id: str, ifname: str) -> None:
+        """Always succeeds: what cannot be done now is recorded, and done by ``reconcile``."""
+        async with self._turn(container_id, ifname):
+            attachment = self._store.get(container_id, ifname)
+            if attachment is None:
+                return
+            try:
+                attachment = msgspec.structs.replace(attachment, deleted=True)
+                self._store.add(attachment)
+                await self._disconnect(attachment)
+            except (OSError, KernelError) as error:
+                log.error("DEL of %s is put off: %s", attachment.owner, error)
+
+    async def _disconnect(self, attachment: Attachment) -> None:
+        """Returns when the link is gone from view; the kernel cleans up behind it for a while longer."""
+        gone = self._monitor.gone(attachment.link)
+        removal = asyncio.create_task(
+            asyncio.to_thread(link.disconnect, attachment, self._datapath), name=f"remove {attachment.link}"
+        )
+        seen = asyncio.create_task(gone.wait(), name=f"await the end of {attachment.link}")
+        try:
+            await asyncio.wait((removal, seen), return_when=asyncio.FIRST_COMPLETED)
+            if removal.done():
+                removal.result()
+            else:
+                removal.add_done_callback(_log_failure)
+        finally:
+            seen.cancel()
+            self._monitor.forget(attachment.link)
+        self._forget(attachment)
+
+    def _forget(self, attachment: Attachment) -> None:
+        self._store.remove(attachment)
+        if self._ipam:
+            self._ipam.free(attachment.addresses)
+
+    async def _check(self, request: cni.Request) -> None:
+        attachment = self._store.get(request.container_id, request.ifname)
+        if attachment is None or attachment.deleted:
+            raise CniError(cni.UNKNOWN_CONTAINER, f"{request.container_id} has no {request.ifname} here")
+        told = {ip.get("address", "").split("/")[0] for ip in (request.conf.prev_result or {}).get("ips", [])}
+        if missing := set(attachment.ips) - told:
+            raise CniError(cni.BAD_CONFIG, f"prevResult: {', '.join(sorted(missing))} is not among its ips")
+        fault = await asyncio.to_thread(link.inspect, attachment, self._datapath)
+        if fault:
+            raise CniError(cni.DAMAGED, f"{attachment.owner} lacks {fault}")
+
+    async def _collect(self, request: cni.Request) -> None:
+        """GC: what the runtime does not name is gone (specification 1.1.0, section 2)."""
+        if request.conf.valid is None:
+            raise CniError(cni.BAD_CONFIG, "cni.dev/valid-attachments: missing; GC needs it")
+        valid = {(a.container_id, a.ifname) for a in request.conf.valid}
+        for attachment in self._store:
+            if attachment.key not in valid:
+                log.info("GC: %s is unknown to the runtime", attachment.owner)
+                await self.delete(*attachment.key)
+        if left := [a.owner for a in self._store if a.deleted]:
+            raise CniError(cni.IO_FAILURE, f"could not remove the links of {', '.join(left)}")
+
+    def _status(self) -> None:
+        ipam, _ = self._configured(cni.NOT_AVAILABLE)
+        if not ipam.available:
+            cidrs = ", ".join(map(str, ipam.cidrs))
+            raise CniError(cni.NOT_AVAILABLE, f"no address is left in spec.podCIDRs {cidrs}")
+
+    def _configured(self, code: int) -> tuple[Ipam, LinkSettings]:
+        if self._ipam is None or self._settings is None:
+            raise CniError(code, "the agent does not know this node's Pod CIDRs and addresses yet")
+        return self._ipam, self._settings
+
+    def handle_gone(self, name: str) -> None:
+        """A link went without DEL: with its sandbox, or by somebody's hand."""
+        if attachment := self._store.by_link(name):
+            if netns.exists(Path(attachment.netns)):
+                log.warning("%s lost its %s; its sandbox is alive", attachment.owner, attachment.ifname)
+            else:
+                self._sandbox_gone(attachment)
+
+    def _sandbox_gone(self, attachment: Attachment) -> None:
+        log.info("the sandbox of %s is gone; its addresses are free again", attachment.owner)
+        for address in (*attachment.addresses, link.link_local(attachment.mac)):
+            self._datapath.remove_endpoint(address)
+        self._forget(attachment)
+
+    async def reconcile(self) -> None:
+        """Compares the records with the kernel: after a start, and now and then."""
+        for attachment in self._store:
+            async with self._turn(*attachment.key):
+                if self._store.get(*attachment.key) != attachment:
+                    continue  # changed while we waited for our turn
+                if attachment.deleted:
+                    await self._try(self._disconnect(attachment), attachment)
+                elif self._settings and link.exists(attachment):
+                    repair = asyncio.to_thread(link.repair, attachment, self._settings, self._datapath)
+                    await self._try(repair, attachment)
+                elif not netns.exists(Path(attachment.netns)):
+                    self._sandbox_gone(attachment)
+
+    def forget_unknown_endpoints(self) -> None:
+        """Once, before the first call is served: what an older agent left in the map, and nobody has."""
+        self._datapath.keep_endpoints(
+            address
+            for attachment in self._store
+            for address in (*attachment.addresses, link.link_local(attachment.mac))
+        )
+
+    async def _try(self, work: Awaitable[None], attachment: Attachment) -> None:
+        try:
+            await work
+        except (OSError, KernelError) as error:
+            log.error("%s: %s", attachment.owner, error)
+
+    @asynccontextmanager
+    async def _turn(self, container_id: str, ifname: str) -> AsyncIterator[None]:
+        key = (container_id, ifname)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
+
+
+def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:
+    path = Path(attachment.netns)
+    if not netns.exists(path):
+        raise CniError(cni.BAD_ENVIRONMENT, f"CNI_NETNS: {path} is no network namespace")
+    if netns.is_own(path):
+        raise CniError(cni.BAD_ENVIRONMENT, f"CNI_NETNS: {path} is the node's own network namespace")
+    link.connect(attachment, settings, datapath)
+
+
+def _as_cni_error(error: CniError | OSError | KernelError) -> CniError:
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, FileExistsError):
+        return CniError(cni.BAD_ENVIRONMENT, f"CNI_IFNAME: {error}")
+    if isinstance(error, KernelError):
+        return CniError(cni.KERNEL_REFUSED, str(error))
+    return CniError(cni.IO_FAILURE, str(error))
+
+
+def _log_failure(removal: asyncio.Task[None]) -> None:
+    if not removal.cancelled() and (error := removal.exception()):
+        log.error("%s: %s", removal.get_name(), error)

@@ -1,0 +1,137 @@
+"""Keeps the node's way to the other nodes as the Node objects say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from tulle.agent.attachments import Attachments
+from tulle.agent.settings import Settings
+from tulle.errors import ConfigError
+from tulle.kernel import nft, sysctl
+from tulle.kernel.netlink import Netlink
+from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
+from tulle.model.address import host_network
+from tulle.model.objects import Node
+from tulle.pod_to_pod import masquerade, routes
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.ipam import Ipam
+from tulle.pod_to_pod.link import LinkSettings
+from tulle.pod_to_pod.topology import (
+    Peer,
+    Problem,
+    Remote,
+    Transport,
+    Uplink,
+    find_uplinks,
+    peers_of,
+    plan_remotes,
+    pod_mtu,
+)
+
+log = logging.getLogger(__name__)
+
+
+class NotYet(Exception):
+    """The Node objects do not say yet what is needed; the sentence says what is awaited."""
+
+
+class NodeReconciler:
+    """Programs, maps, routes, the overlay device and the masquerading of this node."""
+
+    def __init__(self, settings: Settings, datapath: Datapath, attachments: Attachments) -> None:
+        self._settings = settings
+        self._datapath = datapath
+        self._attachments = attachments
+        self._ruleset = ""
+        self.problems: list[Problem] = []
+
+    async def apply(self, nodes: Iterable[Node], complete: bool) -> None:
+        """Brings the kernel to what the nodes ask for.
+
+        ``complete``: all Node objects are known, so what none of them asks for goes. Raises ``NotYet``,
+        ``ConfigError`` and ``AddressError`` for what an operator must mend, ``KernelError``.
+        """
+        peers, self.problems = peers_of(nodes)
+        own = self._own(peers)
+        with Netlink() as netlink:
+            uplinks = self._uplinks(netlink, own)
+            remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
+            self._prepare_node(uplinks)
+            overlay = self._sync_overlay(netlink, remotes, complete)
+            for uplink in uplinks:
+                self._datapath.attach("uplink", uplink.index, uplink.name)
+            changed = self._datapath.sync_remotes(remotes, overlay, remove=complete)
+            desired = routes.desired_routes(own, remotes, overlay, self._settings.overlay_vni)
+            routed = routes.apply(netlink, desired, own.pod_cidrs, remove=complete)
+        if complete:
+            self._detach_others(uplinks)
+        await self._masquerade(own, peers)
+        mtu = self._settings.mtu or pod_mtu(uplinks, remotes, self._settings.routing, own)
+        self._attachments.configure(Ipam(own.pod_cidrs), LinkSettings(mtu, own.addresses))
+        if changed or routed.replace or routed.delete:
+            log.info("%d nodes, %d prefixes elsewhere, Pod MTU %d", len(peers), len(remotes), mtu)
+
+    def _own(self, peers: Sequence[Peer]) -> Peer:
+        name = self._settings.node_name
+        for peer in peers:
+            if peer.name == name:
+                return peer
+        for problem in self.problems:
+            if problem.node == name:
+                raise ConfigError(f"Node {name}: {problem.message}")
+        raise NotYet(f"Node {name} with spec.podCIDRs and an InternalIP in status.addresses")
+
+    def _uplinks(self, netlink: Netlink, own: Peer) -> list[Uplink]:
+        by_link = addresses(netlink)
+        devices = [
+            Uplink(x.index, x.name, x.mtu, tuple(i for index, i in by_link if index == x.index))
+            for x in links(netlink)
+            if x.hardware == ARPHRD_ETHER and x.flags & IFF_UP
+        ]
+        if names := self._settings.uplinks:
+            found = [u for u in devices if u.name in names]
+            if missing := set(names) - {u.name for u in found}:
+                raise ConfigError(
+                    f"uplinks: no Ethernet device {', '.join(sorted(missing))} is up on this node"
+                )
+            return found
+        if found := find_uplinks(devices, own):
+            return found
+        known = ", ".join(map(str, own.addresses))
+        raise NotYet(f"an Ethernet device with an address of Node {own.name} ({known}); or set uplinks")
+
+    def _prepare_node(self, uplinks: Sequence[Uplink]) -> None:
+        """The node forwards for its Pods. It would no longer listen to routers then, unless told to."""
+        sysctl.ensure("net/ipv4/ip_forward", 1)
+        for uplink in uplinks:
+            device = uplink.name.replace("/", ".")
+            if sysctl.read(f"net/ipv6/conf/{device}/accept_ra") == "1":
+                sysctl.write(f"net/ipv6/conf/{device}/accept_ra", 2)
+        sysctl.ensure("net/ipv6/conf/all/forwarding", 1)
+
+    def _sync_overlay(self, netlink: Netlink, remotes: Sequence[Remote], complete: bool) -> int:
+        """The index of the overlay device; 0, and no device, when no peer needs it."""
+        if any(r.transport is Transport.OVERLAY for r in remotes):
+            index = routes.ensure_overlay(netlink, routes.overlay_mtu(remotes), self._settings.overlay_port)
+            self._datapath.attach("overlay", index, routes.OVERLAY_DEVICE)
+            return index
+        if complete:
+            self._datapath.detach("overlay", routes.OVERLAY_DEVICE)
+            routes.remove_overlay(netlink)
+        return 0
+
+    def _detach_others(self, uplinks: Sequence[Uplink]) -> None:
+        for device in self._datapath.attached("uplink") - {u.name for u in uplinks}:
+            self._datapath.detach("uplink", device)
+        self._datapath.remove_other_versions()
+
+    async def _masquerade(self, own: Peer, peers: Sequence[Peer]) -> None:
+        cluster = [c for p in peers for c in (*p.pod_cidrs, *map(host_network, p.addresses))]
+        kept = [*cluster, *self._settings.kept]
+        ruleset = (
+            masquerade.ruleset(own.pod_cidrs, kept) if self._settings.masquerade else masquerade.removal()
+        )
+        if ruleset != self._ruleset:
+            await nft.apply(ruleset)
+            self._ruleset = ruleset

@@ -1,0 +1,69 @@
+"""What operators must know, where they look for it: Events and conditions of the Node."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from tulle.errors import ApiError, ApiUnreachable
+from tulle.kube.client import Client
+from tulle.kube.resources import EVENTS, NODES
+from tulle.model.objects import Node
+from tulle.pod_to_pod.topology import Problem
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Speaks to the API on behalf of one node; what cannot be said is logged, and nothing waits for it."""
+
+    def __init__(self, client: Client, node_name: str) -> None:
+        self._client = client
+        self._node_name = node_name
+        self._told: frozenset[Problem] = frozenset()
+
+    async def problems(self, problems: Iterable[Problem]) -> None:
+        """An Event for each problem that is new; one that went and comes back is told again."""
+        found = frozenset(problems)
+        for problem in found - self._told:
+            log.error("Node %s: %s", problem.node, problem.message)
+            await self._event(problem)
+        self._told = found
+
+    async def _event(self, problem: Problem) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{problem.node}.", "namespace": "default"},
+            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": problem.node},
+            "type": "Warning",
+            "reason": "NetworkMisconfigured",
+            "message": problem.message,
+            "source": {"component": "tulle-agent", "host": self._node_name},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._client.create(EVENTS, event, "default")
+        except (ApiError, ApiUnreachable) as error:
+            log.warning("no Event could be made: %s", error)
+
+    async def network_available(self, node: Node) -> None:
+        """Clears ``NetworkUnavailable`` where a cloud's controller set it (N-14)."""
+        if not any(c.type == "NetworkUnavailable" and c.status == "True" for c in node.status.conditions):
+            return
+        condition = {
+            "type": "NetworkUnavailable",
+            "status": "False",
+            "reason": "TulleIsUp",
+            "message": "Tulle forwards for this node's Pods",
+            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        patch = {"status": {"conditions": [condition]}}
+        try:
+            await self._client.patch(NODES, self._node_name, patch, subresource="status", kind="strategic")
+        except (ApiError, ApiUnreachable) as error:
+            log.warning("condition NetworkUnavailable stays: %s", error)

@@ -1,0 +1,157 @@
+"""The agent's composition root: what there is, and which tasks keep it going."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tulle.agent import install
+from tulle.agent.attachments import Attachments
+from tulle.agent.drops import logging_drops
+from tulle.agent.monitor import LinkMonitor
+from tulle.agent.node import NodeReconciler, NotYet
+from tulle.agent.report import Reporter
+from tulle.agent.server import drain_queue, serving
+from tulle.agent.settings import Settings
+from tulle.agent.snapshot import Snapshot
+from tulle.errors import TulleError
+from tulle.kernel import prerequisites
+from tulle.kube.cache import Change
+from tulle.kube.client import Client
+from tulle.kube.config import resolve
+from tulle.kube.informer import Informer
+from tulle.kube.resources import NODE
+from tulle.model.objects import Node
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.store import AttachmentStore
+
+log = logging.getLogger(__name__)
+
+_RETRY = 5.0  # seconds until what failed is tried again
+_ROUND = 60.0  # seconds between two comparisons of the records with the kernel
+
+
+async def run(settings: Settings) -> None:
+    """Runs the agent of one node until SIGTERM or SIGINT. What it set up in the kernel stays.
+
+    Raises ``PrerequisiteError``, ``ConfigError`` or ``KernelError`` when it cannot start.
+    """
+    prerequisites.require_root("loading eBPF programs and making links")
+    prerequisites.require_kernel()
+    prerequisites.require_command("nft", "masquerading towards the outside", "nftables")
+    prerequisites.ensure_bpffs(Path(settings.bpffs))
+    client = Client(resolve(Path(settings.kubeconfig) if settings.kubeconfig else None))
+    agent = _Agent(settings, client)
+    main = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, main.cancel if main else loop.stop)
+    try:
+        async with client:
+            await agent.run()
+    except asyncio.CancelledError:
+        log.info("told to stop; Pods keep their network")
+
+
+class _Agent:
+    def __init__(self, settings: Settings, client: Client) -> None:
+        self._settings = settings
+        state = Path(settings.state_dir)
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni)
+        self._changed = asyncio.Event()
+        self._monitor = LinkMonitor(self._handle_gone, self._changed.set)
+        self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)
+        self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
+        self._snapshot = Snapshot(state)
+        self._nodes: Informer[Node] = Informer(client, NODE)
+        self._reporter = Reporter(client, settings.node_name)
+        self._installed = False
+
+    async def run(self) -> None:
+        """Never returns; the first failure of a task ends all of them."""
+        install.install_plugin(Path(self._settings.cni_bin_dir))
+        self._nodes.subscribe(self._handle_node)
+        await self._start_from(self._snapshot.read())
+        async with AsyncExitStack() as stack:
+            self._monitor.start()
+            stack.callback(self._monitor.close)
+            stack.enter_context(logging_drops(self._datapath))
+            await stack.enter_async_context(serving(self._settings.socket, self._attachments))
+            await drain_queue(self._settings.queue, self._attachments)
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            tasks.create_task(self._nodes.run(), name="follow the nodes")
+            tasks.create_task(self._follow(), name="reconcile the node")
+            tasks.create_task(self._rounds(), name="compare records and kernel")
+
+    async def _start_from(self, nodes: list[Node]) -> None:
+        """With what was known when the last agent ended, Pods can be served before the API answers."""
+        if nodes:
+            await self._apply(nodes, complete=False)
+        await self._attachments.reconcile()
+        self._attachments.forget_unknown_endpoints()
+
+    async def _follow(self) -> None:
+        await self._nodes.synced.wait()
+        while True:
+            self._changed.clear()
+            nodes = list(self._nodes.objects.values())
+            done = await self._apply(nodes, complete=True)
+            if done:
+                self._snapshot.write(nodes)
+                await self._tell(nodes)
+            await self._next_change(None if done else _RETRY)
+
+    async def _next_change(self, patience: float | None) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _apply(self, nodes: list[Node], complete: bool) -> bool:
+        try:
+            await self._reconciler.apply(nodes, complete)
+        except NotYet as missing:
+            log.info("waiting for %s", missing)
+            return False
+        except TulleError as error:
+            log.error("%s", error)
+            return False
+        if not self._installed:
+            install.write_conflist(self._settings)
+            self._installed = True
+            log.info("Pods can be connected")
+        return True
+
+    async def _tell(self, nodes: Iterable[Node]) -> None:
+        await self._reporter.problems(self._reconciler.problems)
+        for node in nodes:
+            if node.metadata.name == self._settings.node_name:
+                await self._reporter.network_available(node)
+
+    async def _rounds(self) -> None:
+        while True:
+            await asyncio.sleep(_ROUND)
+            await self._attachments.reconcile()
+            self._changed.set()
+
+    def _handle_gone(self, link: str) -> None:
+        self._attachments.handle_gone(link)
+        self._changed.set()
+
+    def _handle_node(self, change: Change[Node]) -> None:
+        """Most changes of a Node are heartbeats, which do not matter here."""
+        if _relevant(change.old) != _relevant(change.new):
+            self._changed.set()
+
+
+def _relevant(node: Node | None) -> object:
+    if node is None:
+        return None
+    cut_off = [c.status for c in node.status.conditions if c.type == "NetworkUnavailable"]
+    return node.spec, node.status.addresses, cut_off

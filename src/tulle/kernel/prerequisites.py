@@ -1,0 +1,86 @@
+"""What this machine must have, each checked with what it is for and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+
+from tulle.errors import KernelError, PrerequisiteError
+from tulle.kernel import libc
+
+LEAST_KERNEL = (6, 6)
+"""The first with tcx."""
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_BPFFS = Path("/sys/fs/bpf")
+
+
+def require_root(needed_for: str) -> None:
+    if os.geteuid() != 0:
+        raise PrerequisiteError("not root", needed_for, "run it with sudo")
+
+
+def require_kernel() -> None:
+    """Linux 6.6 with BTF."""
+    release = platform.release()
+    found = re.match(r"(\d+)\.(\d+)", release)
+    if not found or tuple(map(int, found.groups())) < LEAST_KERNEL:
+        raise PrerequisiteError(
+            f"Linux {release} is too old", "tcx, which attaches the eBPF programs", "boot Linux 6.6 or newer"
+        )
+    if not Path("/sys/kernel/btf/vmlinux").exists():
+        raise PrerequisiteError(
+            "no /sys/kernel/btf/vmlinux",
+            "loading the eBPF programs",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        )
+
+
+def require_command(name: str, needed_for: str, package: str) -> None:
+    if not shutil.which(name):
+        raise PrerequisiteError(f"{name} is missing", needed_for, f"apt-get install {package}")
+
+
+def cgroup2() -> Path:
+    """Where cgroup v2 is mounted; beside cgroup v1 it is not the usual place."""
+    for point, kind in mounts():
+        if kind == "cgroup2":
+            return point
+    raise PrerequisiteError(
+        "cgroup v2 is not mounted",
+        "ending what was started, and Services at the socket",
+        "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
+    )
+
+
+def mounts() -> list[tuple[Path, str]]:
+    """Mount points with the type of their file system, in the order in which they were mounted."""
+    result: list[tuple[Path, str]] = []
+    for line in _MOUNTS.read_text().splitlines():
+        fields = line.split()
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        result.append((Path(point), fields[fields.index("-") + 1]))
+    return result
+
+
+def ensure_bpffs(folder: Path) -> None:
+    """Makes ``folder`` in a bpffs, which is mounted when there is none: at its usual place, or right there.
+
+    Raises ``PrerequisiteError`` when it cannot be mounted.
+    """
+    kind = next((k for point, k in reversed(mounts()) if folder.is_relative_to(point)), "")
+    if kind != "bpf":
+        point = _BPFFS if folder.is_relative_to(_BPFFS) else folder
+        try:
+            point.mkdir(parents=True, exist_ok=True)
+            libc.mount("bpf", point, "bpf", data="mode=700")
+        except (OSError, KernelError) as error:
+            raise PrerequisiteError(
+                f"no bpffs at {point} ({error})",
+                "keeping eBPF programs and maps",
+                f"mount -t bpf bpf {point}",
+            ) from error
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,0 +1,98 @@
+"""The kernel's own way to other nodes, beside the short cuts of eBPF: routes and the overlay device. Pure
+where it decides, netlink where it acts."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tulle.kernel.netlink import Netlink, Request
+from tulle.kernel.rtnetlink import (
+    Encap,
+    Route,
+    add_vxlan,
+    delete_link,
+    delete_route,
+    leave_link_local_to_us,
+    replace_route,
+    routes,
+    set_mtu,
+    set_up,
+)
+from tulle.model.address import Network
+from tulle.pod_to_pod.datapath import GATEWAY_MAC
+from tulle.pod_to_pod.topology import VXLAN_OVERHEAD, Peer, Remote, Transport
+
+OVERLAY_DEVICE = "tulle-overlay"
+
+
+def desired_routes(own: Peer, remotes: Iterable[Remote], overlay_index: int, vni: int) -> Iterator[Route]:
+    """The routes to the other nodes' Pods, and an end for our own Pod CIDRs.
+
+    An address of ours that no Pod has is unreachable, lest it go out by the default route. Prefixes that
+    the underlay's routers know need no route, nor do the nodes' own addresses.
+    """
+    yield from (Route(cidr) for cidr in own.pod_cidrs)
+    for remote in remotes:
+        if not remote.pods or remote.node is None:
+            continue
+        source = own.address(remote.prefix.version)
+        if remote.transport is Transport.OVERLAY:
+            encap = Encap(vni, remote.node)
+            yield Route(remote.prefix, overlay_index, source=source, encap=encap)
+        else:
+            yield Route(remote.prefix, remote.uplink.index, remote.node, source=source)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What brings the kernel's routes to those desired."""
+
+    replace: tuple[Route, ...]
+    delete: tuple[Route, ...]
+
+
+def difference(desired: Iterable[Route], actual: Iterable[Route], pods: Sequence[Network]) -> Change:
+    """Compares routes; those to single Pods (addresses in ``pods``) are their links' matter, not ours."""
+    ours = [r for r in actual if not _is_pod(r, pods)]
+    wanted = {r.destination: r for r in desired}
+    replace = tuple(r for r in wanted.values() if r not in ours)
+    delete = tuple(r for r in ours if r.destination not in wanted)
+    return Change(replace, delete)
+
+
+def _is_pod(route: Route, pods: Sequence[Network]) -> bool:
+    destination = route.destination
+    return destination.num_addresses == 1 and any(
+        destination.version == cidr.version and destination.network_address in cidr for cidr in pods
+    )
+
+
+def apply(netlink: Netlink, desired: Iterable[Route], pods: Sequence[Network], remove: bool) -> Change:
+    """Makes it so; without ``remove`` nothing is taken away. Raises ``KernelError``."""
+    change = difference(desired, routes(netlink), pods)
+    requests: list[Request] = [delete_route(r) for r in change.delete] if remove else []
+    netlink.send([*map(replace_route, change.replace), *requests], tolerate=frozenset({errno.ESRCH}))
+    return change
+
+
+def overlay_mtu(remotes: Iterable[Remote]) -> int:
+    """What fits through the overlay to each of its peers, in bytes."""
+    through = [r for r in remotes if r.transport is Transport.OVERLAY and r.node]
+    return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through if r.node)
+
+
+def ensure_overlay(netlink: Netlink, mtu: int, port: int) -> int:
+    """Makes the VXLAN device, or sets its MTU; returns its index. Raises ``KernelError``."""
+    created = add_vxlan(OVERLAY_DEVICE, GATEWAY_MAC, mtu, port)
+    netlink.send([created], tolerate=frozenset({errno.EEXIST}))
+    index = socket.if_nametoindex(OVERLAY_DEVICE)
+    netlink.send([set_mtu(index, mtu), leave_link_local_to_us(index), set_up(index)])
+    return index
+
+
+def remove_overlay(netlink: Netlink) -> None:
+    """Takes the device away, and with it the port it listens on; nothing happens without one."""
+    netlink.send([delete_link(OVERLAY_DEVICE)], tolerate=frozenset({errno.ENODEV}))
