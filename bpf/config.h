@@ -12,6 +12,9 @@ const volatile __u32 overlay_vni = 84;
 /* The host's side of every Pod's veth, and every overlay device: one locally administered MAC. */
 const volatile __u8 gateway_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x65 };
 
+/* The source of every frame in the overlay: a VXLAN device takes its own MAC as source for a loop. */
+const volatile __u8 overlay_source_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x66 };
+
 /* Never read. It brings the types into the BTF that no map speaks of. */
 const volatile struct contract_types {
 	struct drop_event drop_event;

@@ -80,28 +80,35 @@ int from_overlay(struct __sk_buff *skb)
 }
 
 /* Notes what the host's stack sends from a Pod here to a Pod elsewhere. */
-static __always_inline int leave(struct __sk_buff *skb, enum hook hook)
+static __always_inline void note_stack_flow(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
-	if (skb->mark == MARK_SHORT_CUT)
-		skb->mark = 0;
-	else if (parse(skb, &p) == PARSED_IP && bpf_map_lookup_elem(&endpoints, &p.flow.source) &&
-		 is_remote_pod(&p.flow.destination))
+	if (parse(skb, &p) == PARSED_IP && bpf_map_lookup_elem(&endpoints, &p.flow.source) &&
+	    is_remote_pod(&p.flow.destination))
 		remember_stack_flow(&p);
-	return finish(skb, &p, hook, pass(REASON_DELIVERED));
 }
 
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
-	return leave(skb, HOOK_TO_UPLINK);
+	if (skb->mark == MARK_SHORT_CUT)
+		skb->mark = 0;
+	else
+		note_stack_flow(skb);
+	return finish(skb, NULL, HOOK_TO_UPLINK, pass(REASON_DELIVERED));
 }
 
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
-	return leave(skb, HOOK_TO_OVERLAY);
+	if (skb->mark == MARK_SHORT_CUT) {
+		skb->mark = 0;
+	} else {
+		note_stack_flow(skb);
+		set_macs(skb, gateway_mac, overlay_source_mac);
+	}
+	return finish(skb, NULL, HOOK_TO_OVERLAY, pass(REASON_DELIVERED));
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -72,7 +72,6 @@ static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const 
 {
 	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = 64 };
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
-	__u8 mac[ETH_ALEN];
 
 	if (is_ipv4_mapped(&remote->node)) {
 		key.remote_ipv4 = bpf_ntohl(remote->node.word[3]);
@@ -82,9 +81,7 @@ static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const 
 	}
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
 		return pass(REASON_STACK);
-	for (int i = 0; i < ETH_ALEN; i++)
-		mac[i] = gateway_mac[i]; /* the other node's overlay device has the same */
-	set_macs(skb, mac, gateway_mac);
+	set_macs(skb, gateway_mac, overlay_source_mac);
 	skb->mark = MARK_SHORT_CUT;
 	return (struct verdict){ bpf_redirect(remote->ifindex, 0), REASON_OVERLAY };
 }

@@ -145,7 +145,8 @@ static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const str
 	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, ttl), &now, 1, 0);
 }
 
-static __always_inline void set_macs(struct __sk_buff *skb, const __u8 *destination, const volatile __u8 *source)
+static __always_inline void set_macs(struct __sk_buff *skb, const volatile __u8 *destination,
+				     const volatile __u8 *source)
 {
 	__u8 macs[2 * ETH_ALEN];
 

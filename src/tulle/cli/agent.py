@@ -26,21 +26,21 @@ def register(app: typer.Typer) -> None:
 def agent(
     config: Annotated[Path | None, typer.Option(help="Settings file; docs/agent.yaml explains it.")] = None,
     kubeconfig: Annotated[str, typer.Option(help="In a Pod: its service account.")] = "",
-    node_name: Annotated[str, typer.Option(help="In the API. [default: the host name]")] = "",
+    node_name: Annotated[str, typer.Option(help="In the API. (default: the host name)")] = "",
     routing: Annotated[
         str,
         _network("native, overlay, or auto: native where nodes share a subnet."),
     ] = "",
     mtu: Annotated[
         int | None,
-        _network("Of Pods, in bytes. [default: from the uplinks]"),
+        _network("Of Pods, in bytes. (default: from the uplinks)"),
     ] = None,
     uplink: Annotated[
         list[str] | None,
-        _network("A device to other nodes. [default: by the Node's addresses]"),
+        _network("A device to other nodes. (default: by the Node's addresses)"),
     ] = None,
-    overlay_vni: Annotated[int | None, _network("VXLAN network. [default: 84]")] = None,
-    overlay_port: Annotated[int | None, _network("VXLAN's UDP port. [default: 4789]")] = None,
+    overlay_vni: Annotated[int | None, _network("VXLAN network. (default: 84)")] = None,
+    overlay_port: Annotated[int | None, _network("VXLAN's UDP port. (default: 4789)")] = None,
     masquerade: Annotated[
         bool | None,
         _network("Pods reach the outside with the node's address."),
@@ -49,12 +49,12 @@ def agent(
         list[str] | None,
         _network("A CIDR outside that sees Pods' own addresses."),
     ] = None,
-    state_dir: Annotated[str, _path("[default: /var/lib/tulle]")] = "",
-    run_dir: Annotated[str, _path("Holds the CNI socket. [default: /run/tulle]")] = "",
-    bpffs: Annotated[str, _path("[default: /sys/fs/bpf/tulle]")] = "",
-    cni_conf_dir: Annotated[str, _path("[default: /etc/cni/net.d]")] = "",
-    cni_bin_dir: Annotated[str, _path("[default: /opt/cni/bin]")] = "",
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error. [default: info]")] = "",
+    state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
+    run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
+    bpffs: Annotated[str, _path("(default: /sys/fs/bpf/tulle)")] = "",
+    cni_conf_dir: Annotated[str, _path("(default: /etc/cni/net.d)")] = "",
+    cni_bin_dir: Annotated[str, _path("(default: /opt/cni/bin)")] = "",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error. (default: info)")] = "",
 ) -> None:
     """Run the agent of one node: connects its Pods, and keeps the way to the other nodes.
 

@@ -198,9 +198,16 @@ def _value_size(handle: ctypes.c_void_p) -> int:
     """What a lookup fills, in bytes: with a per-CPU map, a value for each CPU that there could be."""
     calls = _lib().calls
     size: int = calls.bpf_map__value_size(handle)
-    if calls.bpf_map__type(handle) != BPF_MAP_TYPE_PERCPU_ARRAY:
-        return size
+    return size if calls.bpf_map__type(handle) != BPF_MAP_TYPE_PERCPU_ARRAY else _on_each_cpu(size)
+
+
+def _on_each_cpu(size: int) -> int:
     return (size + 7 & ~7) * _call("count the CPUs", "libbpf_num_possible_cpus")
+
+
+def open_per_cpu(pin: Path, value_size: int) -> Map:
+    """A pinned per-CPU map; a lookup gives the values of all CPUs, one behind the other."""
+    return Map(open_pinned(pin), _on_each_cpu(value_size), pin.name)
 
 
 def attach(program: int, ifindex: int, kind: int, pin: Path) -> None:

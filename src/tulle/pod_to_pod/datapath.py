@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tulle.kernel import libbpf, tc
+from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, RingBuffer
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, mapped_length, to_bytes
@@ -37,6 +38,10 @@ def _open_objects() -> list[BpfObject]:
     return [BpfObject(native / f"{name}.bpf.o") for name in ("pod", "uplink")]
 
 
+def _folder(root: Path, contract: Contract) -> Path:
+    return root / f"v{contract.enums['contract']['CONTRACT_VERSION'].value}"
+
+
 class Datapath:
     """The programs and maps of one node.
 
@@ -48,7 +53,7 @@ class Datapath:
     def __init__(self, root: Path, overlay_vni: int) -> None:
         objects = _open_objects()
         self.contract = objects[0].contract
-        self._root = root / f"v{self.contract.enums['contract']['CONTRACT_VERSION'].value}"
+        self._root = _folder(root, self.contract)
         maps, self._links = self._root / "maps", self._root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -151,17 +156,21 @@ class Datapath:
             self._maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
 
-    def counters(self) -> Iterator[tuple[str, str, int, int]]:
-        """(hook, reason, packets, bytes) for all that is not zero, summed over the CPUs."""
-        reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
-        for hook in list(hooks)[:-1]:
-            for reason in list(reasons)[:-1]:
-                packets, size = self._sum(hook * reasons["REASON_COUNT"] + reason)
-                if packets:
-                    yield hook.name.removeprefix("HOOK_").lower(), reason.name.lower(), packets, size
 
-    def _sum(self, index: int) -> tuple[int, int]:
-        raw = self._maps["counters"].get(index.to_bytes(4, "little")) or b""
-        size = len(self.contract.pack("counter"))
-        each = [self.contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
-        return sum(c.packets for c in each), sum(c.bytes for c in each)
+def read_counters(root: Path) -> Iterator[tuple[str, str, int, int]]:
+    """(hook, reason, packets, bytes) of a node for all that is not zero, also while its agent is away.
+
+    Raises ``KernelError`` when nothing is pinned at ``root``.
+    """
+    contract = _open_objects()[0].contract
+    table = libbpf.open_per_cpu(_folder(root, contract) / "maps" / "counters", len(contract.pack("counter")))
+    reasons, hooks = contract.enums["reason"], contract.enums["hook"]
+    size = len(contract.pack("counter"))
+    for hook in list(hooks)[:-1]:
+        for reason in list(reasons)[:-1]:
+            index = hook * reasons["REASON_COUNT"] + reason
+            raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
+            each = [contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+            packets, total = sum(c.packets for c in each), sum(c.bytes for c in each)
+            if packets:
+                yield hook.name.removeprefix("HOOK_").lower(), reason.name.lower(), packets, total
