@@ -16,6 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _root() -> None:
+    # Typer would drop the command's name if there were only one.
+    pass
+
+
 for module in (lab, verify, agent, apiserver):
     module.register(app)
 
