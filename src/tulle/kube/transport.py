@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +18,7 @@ from tulle.kube.tls import TlsContexts
 from tulle.kube.wire import body_error
 
 CONNECT_SECONDS = 10.0
+"""For TCP and TLS together."""
 ANSWER_SECONDS = 30.0
 """The longest silence of the server within one ordinary request."""
 DEAD_PEER_SECONDS = 30
@@ -122,11 +125,21 @@ class Transport:
         try:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnreachable(f"{self._config.server}{path}: {error or type(error).__name__}") from error
+            raise ApiUnreachable(f"{self._config.server}{path}: {_reason(error)}") from error
 
 
 def _timeout(silence: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+    return aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=silence)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the internals that aiohttp prints."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        return os.strerror(cause.errno)
+    return str(cause) or type(cause).__name__
 
 
 def _notice_dead_peer(response: aiohttp.ClientResponse) -> None:
