@@ -1,0 +1,66 @@
+"""The lab's branch of the cgroup v2 tree: everything that the lab starts lives and ends in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from pathlib import Path
+from typing import Final
+
+from tulle.errors import LabError, PrerequisiteError
+
+JOIN: Final = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
+"""Command prefix: the next argument is a cgroup's folder, and what follows is run in that cgroup."""
+
+_PATIENCE: Final = 10.0
+
+
+def root() -> Path:
+    """Where cgroup v2 is mounted; beside v1 it is not the usual place. Raises ``PrerequisiteError``."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[fields.index("-") + 1] == "cgroup2":
+            return Path(fields[4])
+    raise PrerequisiteError(
+        "cgroup v2 is not mounted",
+        "ending what the lab started",
+        "mount -t cgroup2 none /sys/fs/cgroup (or boot with systemd.unified_cgroup_hierarchy=1)",
+    )
+
+
+def kill(path: Path) -> None:
+    """Kills all processes at and below ``path`` and returns once none is left. No cgroup, nothing to do.
+
+    Raises ``LabError`` when a process does not end.
+    """
+    try:
+        (path / "cgroup.kill").write_text("1")
+        events = os.open(path / "cgroup.events", os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        _await_empty(path, events)
+    finally:
+        os.close(events)
+
+
+def _await_empty(path: Path, events: int) -> None:
+    poll = select.poll()
+    poll.register(events, select.POLLPRI)  # the kernel signals a change of the file so
+    end = time.monotonic() + _PATIENCE
+    while b"populated 1" in os.pread(events, 256, 0):
+        left = end - time.monotonic()
+        if left <= 0:
+            raise LabError(f"processes in {path} do not end; see {path}/cgroup.procs")
+        poll.poll(left * 1000)
+
+
+def remove(path: Path) -> None:
+    """Removes the empty cgroup ``path`` with all below it."""
+    with contextlib.suppress(FileNotFoundError):
+        for child in path.iterdir():
+            if child.is_dir():
+                remove(child)
+        path.rmdir()
