@@ -157,7 +157,8 @@ def _merge_list(current: Any, patch: list[Any], keys: ListKeys, field: str) -> l
     if keys[field] == _SET:
         return result + [value for value in patch if value not in result]
     if {"$patch": "replace"} in patch:
-        patch, result = [element for element in patch if element != {"$patch": "replace"}], []
+        # Whole and unmerged: a node's two InternalIPs have the same merge key.
+        return [merge(None, element, keys) for element in patch if element != {"$patch": "replace"}]
     for element in patch:
         at = _find(result, element, keys[field], field)
         if element.get("$patch") == "delete":
