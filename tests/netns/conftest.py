@@ -40,6 +40,7 @@ class Pod:
         self.path = path
         self.container_id = container_id
         self.result: dict[str, Any] = {}
+        self.children: list[subprocess.Popen[str]] = []
 
     @property
     def ips(self) -> list[str]:
@@ -49,7 +50,17 @@ class Pod:
         return enter(self.path, *command, check=check)
 
     def popen(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(["nsenter", f"--net={self.path}", *command], stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            ["nsenter", f"--net={self.path}", *command], stdout=subprocess.PIPE, text=True
+        )
+
+    def close(self) -> None:
+        """Ends what was started with ``popen`` and put among ``children``."""
+        for child in self.children:
+            child.kill()
+            child.wait(10)
+            if child.stdout:
+                child.stdout.close()
 
 
 def enter(path: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -120,7 +131,9 @@ class Node:
                 "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={pod.container_id}",
             }
         while True:
-            done = subprocess.run([PLUGIN], input=json.dumps(conf).encode(), env=environment, capture_output=True)
+            done = subprocess.run(
+                [PLUGIN], input=json.dumps(conf).encode(), env=environment, capture_output=True
+            )
             answer = json.loads(done.stdout or "{}") | {"exit": done.returncode}
             if not wait or not done.returncode:
                 return answer
@@ -140,12 +153,13 @@ class Node:
     def close(self) -> None:
         self.kill_agent()
         for pod in self.pods:
+            pod.close()
             netns.delete(pod.path)
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Callable[..., list[Node]]]:
-    """``cluster(Spec(nodes=2), "--routing=native")``: nodes with agents; ``nodes[0].world`` is the outside."""
+    """``cluster(Spec(nodes=2), "--routing=native")``: nodes with agents that have these flags."""
     with ExitStack() as stack:
 
         def make(spec: Spec = Spec(nodes=1), *flags: str, start: bool = True) -> list[Node]:  # noqa: B008

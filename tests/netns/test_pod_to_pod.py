@@ -5,31 +5,198 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import Node, Pod
+from conftest import Node, Pod, enter
 
 from tulle.lab.spec import Spec
+from tulle.pod_to_pod.datapath import read_counters
 
 Cluster = Callable[..., list[Node]]
 
 
-def ping(pod: Pod | Node, address: str, *options: str) -> bool:
-    done = pod.run("ping", "-c", "1", "-W", "2", *options, address, check=False)
+def ping(source: Pod | Node, address: str, *options: str) -> bool:
+    done = source.run("ping", "-c", "1", "-W", "2", *options, address, check=False)
     return done.returncode == 0
 
 
-def test_pods_of_one_node_reach_each_other(cluster: Cluster) -> None:
+def counted(node: Node, hook: str) -> dict[str, int]:
+    """Packets by reason at a hook."""
+    return {reason: packets for at, reason, packets, _ in read_counters(node.bpffs) if at == hook}
+
+
+def listen(pod: Pod, address: str, port: int) -> None:
+    """Answers one UDP datagram with the address that it came from."""
+    script = (
+        "import socket, sys; i = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]))[0];"
+        "s = socket.socket(i[0], socket.SOCK_DGRAM); s.bind(i[4]); print('ready', flush=True);"
+        "d, a = s.recvfrom(9000); s.sendto(a[0].encode(), a)"
+    )
+    process = pod.popen("python3", "-c", script, address, str(port))
+    pod.children.append(process)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+
+
+def seen_as(source: Pod | Node, address: str, port: int) -> str:
+    """The source address that a listener sees."""
+    script = (
+        "import socket, sys; i = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]))[0];"
+        "s = socket.socket(i[0], socket.SOCK_DGRAM); s.settimeout(5); s.connect(i[4]);"
+        "s.send(b'x'); print(s.recv(99).decode())"
+    )
+    return source.run("python3", "-c", script, address, str(port)).stdout.strip()
+
+
+def test_pods_of_one_node_reach_each_other_by_the_short_cut(cluster: Cluster) -> None:
     [node] = cluster()
     a, b = node.add("a"), node.add("b")
     assert all(ping(a, ip) for ip in b.ips)
-    assert all(ping(node, ip) for ip in a.ips)
-    assert all(ping(a, ip) for ip in node.ips)
+    assert counted(node, "from_pod")["reason_local_pod"] == 4
+    assert all(ping(node, ip) for ip in a.ips), "agents of the node reach its Pods (N-03)"
+    assert all(ping(a, ip) for ip in node.ips), "a Pod reaches its own node"
 
 
-@pytest.mark.parametrize("routing", ["native", "overlay"])
-def test_pods_of_two_nodes_reach_each_other(cluster: Cluster, routing: str) -> None:
-    one, two = cluster(Spec(nodes=2), f"--routing={routing}")
+@pytest.mark.parametrize(
+    ("routing", "spec"),
+    [
+        ("native", Spec(nodes=2)),
+        ("overlay", Spec(nodes=2)),
+        ("auto", Spec(nodes=2, subnets=2)),
+        ("overlay", Spec(nodes=2, families=("ipv6",))),
+        ("native", Spec(nodes=2, families=("ipv6", "ipv4"))),
+    ],
+    ids=["native", "overlay", "auto-two-subnets", "overlay-ipv6-only", "native-ipv6-first"],
+)
+def test_pods_of_two_nodes_reach_each_other_without_nat(cluster: Cluster, routing: str, spec: Spec) -> None:
+    one, two = cluster(spec, f"--routing={routing}")
     a, b = one.add("a"), two.add("b")
+    for source, own in (a, a.ips), (one, one.ips):
+        for ip, expected in zip(b.ips, own, strict=True):
+            assert ping(source, ip)
+            assert ping(source, ip, "-s", "4000"), "fragments arrive whole (N-21)"
+            listen(b, ip, 5000)
+            assert seen_as(source, ip, 5000) == expected, "the receiver sees the sender's own address (N-05)"
+    assert all(ping(a, ip) for ip in two.ips), "a Pod reaches the other node"
+    transport = "reason_native" if routing == "native" else "reason_overlay"
+    assert counted(one, "from_pod")[transport] >= 2 * len(b.ips)
+
+
+def test_the_first_address_is_of_the_primary_family(cluster: Cluster) -> None:
+    [node] = cluster(Spec(nodes=1, families=("ipv6", "ipv4")))
+    assert [":" in ip for ip in node.add("a").ips] == [True, False], "N-07"
+
+
+def test_the_kernels_own_routes_carry_packets_without_the_programs(cluster: Cluster) -> None:
+    one, two = cluster(Spec(nodes=2), "--routing=native")
+    a, b = one.add("a"), two.add("b")
+    for node, pod in (one, a), (two, b):
+        node.kill_agent()
+        node.run("tc", "qdisc", "del", "dev", pod.result["interfaces"][0]["name"], "clsact")
+        for pin in node.bpffs.glob("v*/links/*"):
+            pin.unlink()
     assert all(ping(a, ip) for ip in b.ips)
     assert all(ping(one, ip) for ip in b.ips)
-    assert all(ping(a, ip) for ip in two.ips)
-    assert all(ping(a, ip, "-s", "4000") for ip in b.ips)
+
+
+def test_an_address_that_no_pod_has_is_unreachable_at_once(cluster: Cluster) -> None:
+    [node] = cluster()
+    a = node.add("a")
+    said = a.run("ping", "-c", "1", "-W", "5", "10.244.1.200", check=False).stdout
+    assert "Destination Host Unreachable" in said
+
+
+def test_a_pod_is_told_when_its_packet_lived_too_long(cluster: Cluster) -> None:
+    [node] = cluster()
+    a, b = node.add("a"), node.add("b")
+    said = a.run("ping", "-c", "1", "-t", "1", b.ips[0], check=False).stdout
+    assert f"From {node.ips[0]}" in said and "Time to live exceeded" in said
+    assert counted(node, "from_pod")["reason_hop_limit"] == 1
+
+
+@pytest.mark.parametrize("family", [0, 1])
+def test_a_pod_learns_the_size_that_fits_through_the_overlay(cluster: Cluster, family: int) -> None:
+    """With ``auto`` a Pod from before the overlay has the uplink's MTU; the kernel tells it (N-20)."""
+    one, two = cluster(Spec(nodes=2, subnets=2), "--routing=auto", "--mtu=1500")
+    a, b = one.add("a"), two.add("b")
+    said = a.run("ping", "-M", "do", "-c", "2", "-W", "2", "-s", "1440", b.ips[family], check=False).stdout
+    assert "1450" in said, said
+    assert counted(one, "from_pod")["reason_too_big"] == 1
+    assert ping(a, b.ips[family], "-c", "2", "-s", "1440"), "smaller fragments pass, once both ends know"
+
+
+def test_spoofed_packets_are_dropped_counted_and_told(cluster: Cluster) -> None:
+    [node] = cluster()
+    a, b = node.add("a"), node.add("b")
+    a.run("ip", "address", "add", "10.244.1.77/32", "dev", "eth0")
+    assert not ping(a, b.ips[0], "-I", "10.244.1.77", "-W", "1")
+    a.run("ip", "link", "set", "eth0", "address", "0a:00:00:00:00:99")
+    assert not ping(a, b.ips[0], "-W", "1")
+    dropped = counted(node, "from_pod")
+    assert dropped["drop_spoofed_source"] >= 1
+    assert dropped["drop_spoofed_mac"] >= 1
+    assert "drop_spoofed_source at from_pod" in node.log()
+
+
+def test_pods_reach_the_outside_with_the_nodes_address(cluster: Cluster) -> None:
+    """World has no route to a Pod: masquerading there, and only there (N-08)."""
+    [node] = cluster()
+    a = node.add("a")
+    for far in "8.8.8.8", "2001:4860:4860::8888":
+        assert ping(a, far)
+    world = Pod(node.path.parent / "world", "world")
+    listen(world, "8.8.8.8", 5353)
+    try:
+        assert seen_as(a, "8.8.8.8", 5353) == node.ips[0]
+    finally:
+        world.close()
+
+
+def test_exceptions_from_masquerading_see_the_pod(cluster: Cluster) -> None:
+    [node] = cluster(Spec(nodes=1), "--masquerade-except=203.0.113.0/24")
+    a = node.add("a")
+    world = Pod(node.path.parent / "world", "world")
+    router = node.path.parent / "underlay"
+    enter(router, "ip", "route", "add", "10.244.1.0/24", "via", node.ips[0])
+    listen(world, "203.0.113.10", 5353)
+    try:
+        assert seen_as(a, "203.0.113.10", 5353) == a.ips[0]
+    finally:
+        world.close()
+
+
+def test_the_outside_reaches_a_pod_it_has_a_route_to(cluster: Cluster) -> None:
+    """Its answers must not be masqueraded: the host's connection tracking sees both directions."""
+    [node] = cluster()
+    a = node.add("a")
+    enter(node.path.parent / "underlay", "ip", "route", "add", "10.244.1.0/24", "via", node.ips[0])
+    listen(a, a.ips[0], 5000)
+    world = Pod(node.path.parent / "world", "world")
+    assert seen_as(world, a.ips[0], 5000) == "203.0.113.10"
+
+
+@pytest.mark.parametrize("where", ["same node", "other node"])
+def test_connections_that_the_host_translates_stay_with_the_host(cluster: Cluster, where: str) -> None:
+    """As kube-proxy does: a virtual address becomes a Pod's by DNAT, the answer must find its way back."""
+    one, two = cluster(Spec(nodes=2), "--routing=native")
+    a = one.add("a")
+    b = one.add("b") if where == "same node" else two.add("b")
+    one.run(
+        "nft", "add table ip services; add chain ip services pre { type nat hook prerouting priority -100; }"
+    )
+    one.run("nft", f"add rule ip services pre ip daddr 10.96.0.10 udp dport 53 dnat to {b.ips[0]}:5000")
+    listen(b, b.ips[0], 5000)
+    assert seen_as(a, "10.96.0.10", 53) == a.ips[0]
+    hook = "from_pod" if where == "same node" else "from_uplink"
+    assert counted(one, hook)["reason_stack_flow"] == 1
+
+
+def test_the_overlay_takes_packets_only_from_the_node_they_belong_to(cluster: Cluster) -> None:
+    one, two = cluster(Spec(nodes=2), "--routing=overlay")
+    b = two.add("b")
+    forge = "ip link add forged type vxlan id 84 local {} remote {} dstport 4789 && ip link set forged up"
+    world = Pod(one.path.parent / "world", "world")
+    world.run("sh", "-c", forge.format("203.0.113.10", two.ips[0]))
+    world.run("ip", "address", "add", "10.244.1.9/32", "dev", "forged")
+    world.run("ip", "route", "add", b.ips[0], "dev", "forged")
+    mac = "02:74:75:6c:6c:65"
+    world.run("ip", "neighbour", "add", b.ips[0], "lladdr", mac, "dev", "forged")
+    assert not ping(world, b.ips[0], "-I", "10.244.1.9", "-W", "1")
+    assert counted(two, "from_overlay")["drop_overlay_sender"] >= 1

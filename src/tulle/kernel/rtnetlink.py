@@ -52,7 +52,8 @@ RTN_UNREACHABLE: Final = 7
 RTNH_F_ONLINK: Final = 4
 RT_TABLE_MAIN: Final = 254
 LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6 = 2, 4
-LWTUNNEL_IP_ID, LWTUNNEL_IP_DST = 1, 2
+LWTUNNEL_IP_ID, LWTUNNEL_IP_DST, LWTUNNEL_IP_FLAGS = 1, 2, 6
+TUNNEL_CSUM: Final = 1
 NDA_DST, NDA_LLADDR = 1, 2
 NUD_PERMANENT: Final = 0x80
 
@@ -214,10 +215,13 @@ def _route_body(route: Route) -> bytes:
 
 
 def _encap(encap: Encap) -> bytes:
-    kind = LWTUNNEL_ENCAP_IP if encap.remote.version == 4 else LWTUNNEL_ENCAP_IP6
-    header = attribute(LWTUNNEL_IP_ID, struct.pack("!Q", encap.vni)) + attribute(
-        LWTUNNEL_IP_DST, encap.remote
-    )
+    """With a UDP checksum over IPv6, without which a receiver drops it."""
+    header = attribute(LWTUNNEL_IP_ID, struct.pack("!Q", encap.vni))
+    header += attribute(LWTUNNEL_IP_DST, encap.remote)
+    kind = LWTUNNEL_ENCAP_IP
+    if encap.remote.version == 6:
+        kind = LWTUNNEL_ENCAP_IP6
+        header += attribute(LWTUNNEL_IP_FLAGS, struct.pack("!H", TUNNEL_CSUM))
     return attribute(RTA_ENCAP_TYPE, struct.pack("=H", kind)) + attribute(RTA_ENCAP, header)
 
 

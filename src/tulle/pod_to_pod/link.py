@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
@@ -119,8 +119,9 @@ def _namespace(path: Path) -> Iterator[Netlink]:
 
 def _make_pair(attachment: Attachment, mtu: int) -> None:
     path = Path(attachment.netns)
-    with netns.entered(path), suppress(OSError):
-        socket.if_nametoindex(attachment.ifname)
+    with netns.entered(path):
+        taken = attachment.ifname in (name for _, name in socket.if_nameindex())
+    if taken:
         raise FileExistsError(f"interface {attachment.ifname} exists in {path}")
     alias = f"{attachment.owner} {attachment.ifname}"[:255]
     target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
