@@ -147,11 +147,16 @@ def load(
 
 
 @lab.command()
-def demo(name: Name = "default") -> None:
+def demo(
+    name: Name = "default",
+    examples: Annotated[
+        Path | None, typer.Option(help="Folder of manifests, instead of Tulle's own.")
+    ] = None,
+) -> None:
     """A three-node cluster, a dozen Pods, and the proof that it keeps the network model."""
-    from tulle.lab.demo import demo
+    from tulle.lab.demo import EXAMPLES, demo
 
-    raise typer.Exit(asyncio.run(demo(name)))
+    raise typer.Exit(asyncio.run(demo(name, examples or EXAMPLES)))
 
 
 def kubelet(config: Annotated[Path, typer.Argument(exists=True)]) -> None:

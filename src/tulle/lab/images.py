@@ -143,7 +143,7 @@ def _json(tar: tarfile.TarFile, name: str) -> Any:
 
 
 def _manifests(tar: tarfile.TarFile) -> Iterator[tuple[StoredImage, list[str]]]:
-    """Each image with the names of its layers' members; docker's form first, as ``docker save`` writes both."""
+    """Each image with the names of its layers' members; docker's form first, as docker save writes both."""
     names = set(tar.getnames())
     if "manifest.json" in names:
         for entry in _json(tar, "manifest.json"):

@@ -1,4 +1,4 @@
-"""Unpacks an image layer into a folder, in the form that overlayfs wants (OCI image specification, layer.md)."""
+"""Unpacks an image layer in the form that overlayfs wants (OCI image specification, layer.md)."""
 
 from __future__ import annotations
 

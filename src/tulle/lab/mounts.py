@@ -27,7 +27,7 @@ def unmount_below(folder: Path) -> None:
 
 
 def private_tmpfs(folder: Path) -> None:
-    """A tmpfs at ``folder`` for root only; what is mounted in it does not spread to other mount namespaces."""
+    """A tmpfs at ``folder`` for root only; what is mounted in it does not spread to other namespaces."""
     folder.mkdir(parents=True, exist_ok=True)
     libc.mount("tmpfs", folder, "tmpfs", data="mode=700")
     libc.mount("none", folder, flags=libc.MS_PRIVATE)

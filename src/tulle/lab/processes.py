@@ -112,7 +112,7 @@ def _record(paths: Paths, process: Process) -> Path:
 
 
 def watch(pid: int) -> asyncio.Future[int | None]:
-    """Becomes the exit code once the process has ended: 128 + n for signal n, None when it is not our child."""
+    """Becomes the exit code once it has ended: 128 + n for signal n, None when it is not our child."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[int | None] = loop.create_future()
     try:

@@ -221,7 +221,8 @@ class Lab:
     def _why_unready(self, missing: Sequence[str]) -> str:
         logs = [p for p in processes.recorded(self.paths) if p.host == missing[0] and p.what == "agent"]
         tail = logs[0].tail() if logs else ""
-        return f"not Ready after {_PATIENCE:.0f} s: {', '.join(missing)}; the agent of {missing[0]} said last:\n{tail}"
+        names = ", ".join(missing)
+        return f"not Ready after {_PATIENCE:.0f} s: {names}; the agent of {missing[0]} said last:\n{tail}"
 
 
 def _listen(address: str) -> socket.socket:

@@ -2,6 +2,6 @@
 
 Bottom up: ``objects`` (Pods as the API has them), ``records`` (what a restart must not forget), ``bundle``,
 ``environment`` and ``status`` (pure), ``rootfs``, ``volumes``, ``cni``, ``sandbox``, ``runtime``, ``probes``
-(thin edges), ``container`` (one container through its restarts), ``pod`` (one Pod from start to end), ``server``
-(logs and exec), ``node`` and ``main``.
+(thin edges), ``launch``, ``container`` (one container through its restarts), ``pod`` (one Pod from start to
+end), ``server`` and ``console`` (logs and exec), ``node`` and ``main``.
 """

@@ -59,7 +59,7 @@ def field(pod: Pod, known: Mapping[str, str], path: str) -> str:
 
 
 def environment(container: Container, pod: Pod, known: Mapping[str, str], data: Data) -> dict[str, str]:
-    """A container's variables: ``envFrom`` in order, then ``env``. Raises ``ConfigError`` for what is missing."""
+    """A container's variables: ``envFrom`` in order, then ``env``. Raises ``ConfigError``."""
     result: dict[str, str] = {}
     for source in container.env_from:
         for kind, ref in (("ConfigMap", source.config_map_ref), ("Secret", source.secret_ref)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ async def _parts(
 def _elsewhere() -> list[dict[str, Any]]:
     """Where Tulle's own programs are, if that is not on the root file system, all that overlayfs shows."""
     here = {Path(sys.prefix), Path(sys.base_prefix), Path(tulle.__file__).parent}
-    root = os.stat("/").st_dev
+    root = Path("/").stat().st_dev
     return [
         {
             "destination": str(path),

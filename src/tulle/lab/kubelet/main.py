@@ -96,9 +96,8 @@ class Kubelet:
 
     def _changed(self, change: Change[Pod]) -> None:
         old, new = change.old, change.new
-        if old and (new is None or old.metadata.uid != new.metadata.uid):
-            if life := self._pods.get(old.metadata.uid):
-                life.gone()
+        if old and (new is None or old.metadata.uid != new.metadata.uid) and old.metadata.uid in self._pods:
+            self._pods[old.metadata.uid].gone()
         if new is None:
             return
         if life := self._pods.get(new.metadata.uid):

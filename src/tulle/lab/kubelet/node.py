@@ -58,7 +58,8 @@ def status(kit: Kit, unready: str, since: str) -> Json:
         "pods": str(_MOST_PODS),
     }
     return {
-        "addresses": [*addresses, {"type": "Hostname", "address": kit.config.node}],
+        # Kubernetes merges addresses by type, so that of two InternalIPs one would be lost.
+        "addresses": [*addresses, {"type": "Hostname", "address": kit.config.node}, {"$patch": "replace"}],
         "capacity": capacity,
         "allocatable": capacity,
         "conditions": [_condition(unready, since)],
@@ -99,7 +100,7 @@ def _info() -> Json:
 
 
 class NodeLife:
-    """``run`` keeps Node and Lease; ``collect_garbage`` frees what CNI plugins hold for sandboxes that are gone."""
+    """``run`` keeps Node and Lease; ``collect_garbage`` frees what plugins hold for nobody."""
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit

@@ -263,7 +263,7 @@ class PodSpec(_Read, frozen=True):
     readiness_gates: tuple[ReadinessGate, ...] = ()
 
 
-class Condition(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+class Condition(_Read, frozen=True):
     """Read, and also written back in ``status``."""
 
     type: str

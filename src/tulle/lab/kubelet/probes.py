@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -48,6 +48,8 @@ async def attempt(handler: Handler, target: Target, timeout: float | None) -> st
             return await _attempt(handler, target)
     except TimeoutError:
         return f"no answer within {timeout:g} s"
+    except aiohttp.ClientConnectorError as error:
+        return f"cannot connect to {error.host}:{error.port}: {os.strerror(error.os_error.errno or 0)}"
     except (OSError, aiohttp.ClientError, EOFError, ConfigError) as error:
         return str(error) or type(error).__name__
 
@@ -75,10 +77,7 @@ async def _http(get: HttpGet, target: Target) -> str | None:
     host = get.host or target.ip
     url = f"{get.scheme.lower()}://{_bracketed(host)}:{target.port(get.port)}/{get.path.lstrip('/')}"
     headers = {"User-Agent": _USER_AGENT, "Accept": "*/*"} | {h.name: h.value for h in get.http_headers}
-    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    async with target.http.get(url, headers=headers, allow_redirects=False, ssl=unverified) as answer:
+    async with target.http.get(url, headers=headers, allow_redirects=False, ssl=False) as answer:
         return None if 200 <= answer.status < 400 else f"HTTP status {answer.status}"
 
 

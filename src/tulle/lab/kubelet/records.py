@@ -1,8 +1,7 @@
-"""What a kubelet that is started anew must know of the Pods that went on without it. Files, replaced whole."""
+"""What a kubelet that is started anew must know of the Pods that went on without it."""
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,7 +59,7 @@ def write(path: Path, record: msgspec.Struct) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".new")
     draft.write_bytes(msgspec.json.encode(record))
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def read(path: Path, kind: type[R]) -> R | None:

@@ -1,4 +1,4 @@
-"""A container's root: the image's layers, or the machine's own root, below a writable layer that is thrown away."""
+"""A container's root: the image's layers, or the machine's own root, below a writable layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MACHINE_TMPFS: Final = ("/tmp", "/run", "/var/tmp")
 
 
 def mount(folder: Path, image: Image, files: Mapping[str, str]) -> Path:
-    """Mounts the root at ``folder/rootfs`` with ``files`` (absolute path to text) written into the upper layer.
+    """Mounts the root at ``folder/rootfs``, with ``files`` (absolute path to text) in the upper layer.
 
     They are put below the mount instead of being bound over it, because a target such as
     ``/etc/resolv.conf`` may be a link that leads nowhere within the container.

@@ -21,8 +21,8 @@ _HYBRID: Final = (
     *("unshare", "--mount", "sh", "-c"),
     'echo $$ > "$0/cgroup.procs" && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"',
 )
-"""Where cgroup v1 is mounted beside v2, crun refuses to start while v2 has a controller, though none is asked for.
-So it is shown v2 alone, in a mount namespace that ends with it."""
+"""Where cgroup v1 is mounted beside v2, crun refuses to start while v2 has a controller, though none is asked
+for. So it is shown v2 alone, in a mount namespace that ends with it."""
 
 
 class Runtime:

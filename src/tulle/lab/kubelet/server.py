@@ -1,4 +1,4 @@
-"""What the API server asks the kubelet for: logs, exec, and which Pods there are. On a unix socket of mode 0600."""
+"""What the API server asks the kubelet for: logs and exec. On a unix socket of mode 0600."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class _Server:
         raise web.HTTPNotFound(text=f"container {names['container']} of Pod {title} is not on this node")
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
-        """Lines are kept as they were written, without their time: ``timestamps`` shows the container's start."""
+        """Lines are kept without their time, so ``timestamps`` shows the start of the container."""
         container, query = self._container(request), request.query
         previous = query.get("previous") == "true"
         file = container.output(previous)

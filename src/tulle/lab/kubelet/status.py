@@ -25,7 +25,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one container does at this moment. Without ``waiting`` it runs or has ended, as ``record`` says."""
+    """What one container does now. Without ``waiting`` it runs or has ended, as ``record`` says."""
 
     role: Role
     spec: Container
@@ -143,7 +143,12 @@ def _conditions(pod: Pod, views: Sequence[View], facts: Facts, current: str) -> 
         Condition("PodScheduled", "True"),
     ]
     before = {condition.type: condition for condition in pod.status.conditions}
-    return [msgspec.to_builtins(_timed(condition, before, facts.now)) for condition in wanted]
+    return [_written(_timed(condition, before, facts.now)) for condition in wanted]
+
+
+def _written(condition: Condition) -> Json:
+    """For a merge patch, where a field that is left out would stay as it was."""
+    return {name: value or None for name, value in msgspec.to_builtins(condition).items()}
 
 
 def _word(value: bool) -> str:
