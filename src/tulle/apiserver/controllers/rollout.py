@@ -178,7 +178,9 @@ def _rolled(deployment: Object, new: Object, old: list[Object]) -> dict[str, int
 def _new_size(deployment: Object, present: int, old: list[Object]) -> int:
     """How large the new ReplicaSet may be now."""
     size: int = deployment["spec"].get("replicas", 1)
-    room = bounds(deployment)[1] - present - sum(map(size_of, old))
+    # Pods that their ReplicaSet has yet to delete count as well.
+    others = sum(max(size_of(rs), rs.get("status", {}).get("replicas", 0)) for rs in old)
+    room = bounds(deployment)[1] - present - others
     return min(size, present + max(0, room))
 
 

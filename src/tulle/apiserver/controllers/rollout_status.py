@@ -29,7 +29,9 @@ def status(deployment: Object, replicasets: list[Object], now: datetime) -> Obje
     moved = any(
         counts[name] != before.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")
     )
-    progress = _progress(deployment, new, old, counts, 0 if moved else -seconds_to_deadline(deployment, now))
+    progress = _progress(
+        deployment, new, old, counts, not moved and seconds_to_deadline(deployment, now) <= 0
+    )
     conditions = [
         _dated(deployment, _availability(deployment, available), now, renew=False),
         _dated(deployment, progress, now, renew=moved and progress["reason"] == ROLLING),
@@ -55,9 +57,8 @@ def _availability(deployment: Object, available: int) -> Object:
 
 
 def _progress(
-    deployment: Object, new: Object | None, old: list[Object], counts: Object, overdue: float
+    deployment: Object, new: Object | None, old: list[Object], counts: Object, overdue: bool
 ) -> Object:
-    """``overdue`` is in seconds, negative before the deadline."""
     before = condition(deployment, "Progressing") or {}
     if deployment["spec"].get("paused"):
         return _progressing("Unknown", "DeploymentPaused", "Deployment is paused")
@@ -68,7 +69,7 @@ def _progress(
     settled = before.get("reason") == ROLLED and new and counts["replicas"] == counts["updatedReplicas"]
     if settled or is_complete(deployment, new, old):
         return _progressing("True", ROLLED, f"{shown} has successfully progressed.")
-    if overdue > 0 or (overdue == 0 and before.get("reason") == OVERDUE):
+    if overdue:
         return _progressing("False", OVERDUE, f"{shown} has timed out progressing.")
     return _progressing("True", ROLLING, f"{shown} is progressing.")
 
