@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from tulle.errors import ApiError, ApiUnreachable, NotFound
+from tulle.errors import ApiError, ApiUnreachable, Forbidden, NotFound
 from tulle.kube.backoff import Backoff
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
-from tulle.kube.resources import NAMESPACES, PODS, SERVICEACCOUNTS
+from tulle.kube.resources import NAMESPACES, PODS
 from tulle.verify.judge import Report
 from tulle.verify.manifests import Image, Wanted, namespace, pod
 from tulle.verify.pods import Pod, is_settled
@@ -31,7 +32,6 @@ async def own_namespace(client: Client, keep: bool) -> AsyncIterator[str]:
     name = f"tulle-verify-{secrets.token_hex(3)}"
     await client.create(NAMESPACES, namespace(name))
     try:
-        await _default_account(client, name)
         yield name
     finally:
         if not keep:
@@ -39,27 +39,29 @@ async def own_namespace(client: Client, keep: bool) -> AsyncIterator[str]:
                 await client.delete(NAMESPACES, name, propagation="Background")
 
 
-async def _default_account(client: Client, name: str) -> None:
-    """Waits until a controller made the account without which Pods are refused; some clusters have none."""
-    backoff = Backoff(base=0.1, cap=1.0)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(ACCOUNT_SECONDS):
-            while True:
-                with contextlib.suppress(NotFound):
-                    await client.get(SERVICEACCOUNTS, "default", name)
-                    return
-                await asyncio.sleep(backoff.next())
-
-
 async def start_pods(client: Client, name: str, pods: Iterable[Wanted], image: Image) -> dict[str, str]:
     """Creates all; what the API refused comes back as an error by Pod."""
     refused: dict[str, str] = {}
     for want in pods:
         try:
-            await client.create(PODS, pod(want, image), name)
+            await _create(client, name, pod(want, image))
         except ApiError as error:
             refused[want.pod] = str(error)
     return refused
+
+
+async def _create(client: Client, name: str, manifest: Pod) -> None:
+    """Again for a while, as a new namespace refuses Pods until a controller gave it its service account."""
+    backoff = Backoff(base=0.1, cap=1.0)
+    deadline = time.monotonic() + ACCOUNT_SECONDS
+    while True:
+        try:
+            await client.create(PODS, manifest, name)
+            return
+        except Forbidden as error:
+            if "serviceaccount" not in str(error) or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(backoff.next())
 
 
 async def settled_pods(

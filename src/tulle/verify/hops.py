@@ -10,13 +10,13 @@ from typing import NamedTuple
 from tulle.verify.judge import Outcome
 from tulle.verify.plan import Check
 
-ONLY_PROTOCOLS = {
-    frozenset({"tcp", "tcp-large"}): "TCP only",
-    frozenset({"udp", "udp-large"}): "UDP only",
-    frozenset({"icmp"}): "ICMP only",
-    frozenset({"tcp-large", "udp-large"}): "only payloads above the MTU",
-    frozenset({"tcp-large"}): "only TCP payloads above the MTU",
-    frozenset({"udp-large"}): "only UDP payloads above the MTU",
+PROTOCOLS = {
+    frozenset({"tcp", "tcp-large"}): "TCP",
+    frozenset({"udp", "udp-large"}): "UDP",
+    frozenset({"icmp"}): "ICMP",
+    frozenset({"tcp-large", "udp-large"}): "payloads above the MTU",
+    frozenset({"tcp-large"}): "TCP payloads above the MTU",
+    frozenset({"udp-large"}): "UDP payloads above the MTU",
 }
 
 
@@ -70,20 +70,28 @@ class Pattern:
         alike = [tally for kind, tally in self._scopes[scope].items() if kind[:2] == flavour]
         return Tally(sum(tally.made for tally in alike), sum(tally.reached for tally in alike))
 
-    def restriction(self, scope: Scope) -> str:
-        """What the failures in a scope have in common that the rest of its checks has not."""
+    def restriction(self, scope: Scope, check: Check) -> str:
+        """What in a scope fails in this way only: which protocols, which family, and from where."""
         kinds = self._scopes[scope]
-        failing = {kind for kind, tally in kinds.items() if tally.reached < tally.made}
+        families, origins = ({kind[at] for kind in kinds} for at in (0, 2))
+        family, origin = check.family, check.source.host_network
+        failing = self._failing(scope, family, origin)
         words = []
-        families = {kind.family for kind in failing}
-        if families < {kind.family for kind in kinds}:
-            words += sorted(f"{family} only" for family in families)
-        protocols = frozenset(kind.protocol for kind in failing)
-        words += [ONLY_PROTOCOLS[protocols]] if protocols in ONLY_PROTOCOLS else []
-        origins = {kind.from_host for kind in failing}
-        if origins < {kind.from_host for kind in kinds}:
-            words.append("only from the host network" if True in origins else "only from Pods")
-        return f" ({', '.join(words)})" if words else ""
+        if any(self._failing(scope, other, origin) != failing for other in families):
+            words.append(family)
+        if failing < {kind.protocol for kind in kinds}:
+            words.append(PROTOCOLS.get(failing) or " and ".join(sorted(failing)))
+        if any(self._failing(scope, family, other) != failing for other in origins):
+            words.append("from the host network" if origin else "from Pods")
+        return f" (only {', '.join(words)})" if words else ""
+
+    def _failing(self, scope: Scope, family: str, from_host: bool) -> frozenset[str]:
+        """The protocols of which some check fails."""
+        return frozenset(
+            kind.protocol
+            for kind, tally in self._scopes[scope].items()
+            if (kind.family, kind.from_host) == (family, from_host) and tally.reached < tally.made
+        )
 
 
 def _scopes(check: Check) -> list[Scope]:
@@ -115,12 +123,12 @@ def _hop(result: Outcome, pattern: Pattern, addresses: Mapping[str, str]) -> str
     if result.reached:
         return _misdirected(result, addresses)
     text, scope = _segment(result.check, pattern)
-    return text + pattern.restriction(scope)
+    return text + pattern.restriction(scope, result.check)
 
 
 def _misdirected(result: Outcome, addresses: Mapping[str, str]) -> str:
     check = result.check
-    if result.peer is None or not check.sources or result.peer in check.sources:
+    if result.peer is None or not result.sources or result.peer in result.sources:
         return f"{check.address} leads to another Pod"
     owner = addresses.get(result.peer)
     if owner is None:

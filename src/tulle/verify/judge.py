@@ -54,9 +54,13 @@ class Report(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A check and its answer. ``reached``: something answered, whoever it was and whatever it saw."""
+    """A check and its answer. ``reached``: something answered, whoever it was and whatever it saw.
+
+    ``sources`` are the addresses as which the target may see the source; empty if that is not judged.
+    """
 
     check: Check
+    sources: frozenset[str]
     ok: bool
     reached: bool
     ran: bool
@@ -66,29 +70,42 @@ class Outcome:
 
 Reports = Mapping[tuple[str, str], Report]
 """By Pod and container."""
+NodeAddresses = Mapping[str, frozenset[str]]
+"""By node: every address on any of its interfaces."""
 
 
-def outcome(check: Check, answer: Answer | None, failure: str) -> Outcome:
+def sources(check: Check, nodes: NodeAddresses) -> frozenset[str]:
+    """No NAT: a Pod is seen with its own address, a host-network Pod with one of its node's (N-02, N-04)."""
+    if check.source.host_network:
+        return nodes[check.source.node]
+    own = check.source.address(check.family)
+    judged = check.source is not check.target and not check.target.host_network
+    return frozenset({own} if judged and own else ())
+
+
+def outcome(check: Check, answer: Answer | None, failure: str, nodes: NodeAddresses) -> Outcome:
     """``failure`` is why there is no answer at all."""
+    allowed = sources(check, nodes)
     if answer is None:
-        return Outcome(check, ok=False, reached=False, ran=False, seen=failure or "no report")
+        seen = failure or "no report"
+        return Outcome(check, allowed, ok=False, reached=False, ran=False, seen=seen)
     if answer.error is not None:
-        return Outcome(check, ok=False, reached=False, ran=True, seen=answer.error)
+        return Outcome(check, allowed, ok=False, reached=False, ran=True, seen=answer.error)
     right_pod = answer.name in (None, check.target.pod)
-    right_source = not check.sources or answer.peer is None or answer.peer in check.sources
-    seen = f"{check.target if right_pod else answer.name} answers"
-    if check.sources and answer.peer:
-        seen = f"{check.target if right_pod else answer.name} sees {answer.peer}"
-    return Outcome(check, right_pod and right_source, True, True, seen, answer.peer)
+    right_source = not allowed or answer.peer is None or answer.peer in allowed
+    who = str(check.target) if right_pod else answer.name
+    seen = f"{who} sees {answer.peer}" if allowed and answer.peer else f"{who} answers"
+    return Outcome(check, allowed, right_pod and right_source, True, True, seen, answer.peer)
 
 
-def expected(check: Check) -> str:
+def expected(result: Outcome) -> str:
     """What must be seen for a check to hold."""
-    if not check.sources:
+    check = result.check
+    if not result.sources:
         return f"{check.target} answers"
     if check.source.host_network:
         return f"{check.target} sees an address of {check.source.node}"
-    return f"{check.target} sees {next(iter(check.sources))}"
+    return f"{check.target} sees {next(iter(result.sources))}"
 
 
 def row(result: Outcome, hop: str) -> Row:
@@ -101,7 +118,7 @@ def row(result: Outcome, hop: str) -> Row:
         family=check.family,
         protocol=check.protocol,
         ok=result.ok,
-        expected=expected(check),
+        expected=expected(result),
         seen=result.seen,
         hop=hop,
     )

@@ -10,8 +10,8 @@ from typing import Any, Final
 from tulle import __version__
 from tulle.verify.plan import MAIN, SECOND
 
-LAB_MARKS: Final = ("tulle.dev/lab", "tulle.dev/kubelet-socket")
-"""A Node with one of these labels or annotations belongs to a lab on this machine."""
+LAB_MARK: Final = "tulle.dev/lab"
+"""A Node with this annotation belongs to a lab on this machine."""
 LAB_IMAGE: Final = "tulle.dev/host"
 DEFAULT_IMAGE: Final = f"tulle:{__version__}"
 LABELS: Final = {"app.kubernetes.io/name": "tulle-verify"}
@@ -45,15 +45,9 @@ class Wanted:
 
 def choose_image(name: str | None, nodes: Sequence[dict[str, Any]]) -> Image:
     """The given one; else in a lab the machine itself, with this very interpreter; else Tulle's own."""
-    if name is None and any(_marked(node) for node in nodes):
+    if name is None and any(LAB_MARK in (node["metadata"].get("annotations") or {}) for node in nodes):
         return Image(LAB_IMAGE, sys.executable)
     return Image(name or DEFAULT_IMAGE, "python3")
-
-
-def _marked(node: dict[str, Any]) -> bool:
-    metadata = node["metadata"]
-    marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    return any(mark in marks for mark in LAB_MARKS)
 
 
 def wanted(nodes: Sequence[str], host_port: int) -> list[Wanted]:

@@ -37,10 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Check:
-    """One exchange: from a container of ``source`` to ``address``, where ``target`` should answer.
-
-    ``sources`` are the addresses as which the target may see the source; empty if that is not judged.
-    """
+    """One exchange: from a container of ``source`` to ``address``, where ``target`` should answer."""
 
     statement: str
     source: Place
@@ -49,7 +46,6 @@ class Check:
     family: Family
     protocol: Protocol
     address: str
-    sources: frozenset[str] = frozenset()
 
 
 def family_of(address: str) -> Family:
@@ -62,20 +58,14 @@ def families_of(places: Iterable[Place]) -> tuple[Family, ...]:
     return tuple(sorted({family_of(address) for place in pods for address in place.addresses}))
 
 
-def plan(
-    places: Sequence[Place], node_addresses: dict[str, frozenset[str]], families: Sequence[Family]
-) -> list[Check]:
-    """Every Pod to every other, and each second container to the first.
-
-    ``node_addresses`` are all addresses of a node, on whichever of its interfaces: as one of these a Pod
-    must see the host-network Pods of the node.
-    """
+def plan(places: Sequence[Place], families: Sequence[Family]) -> list[Check]:
+    """Every Pod to every other, and each second container to the first."""
     checks: list[Check] = []
     for source in places:
         for family in families:
             checks += _within(source, family)
             for target in places:
-                checks += _between(source, target, family, node_addresses)
+                checks += _between(source, target, family)
     return checks
 
 
@@ -86,20 +76,12 @@ def _within(place: Place, family: Family) -> Iterator[Check]:
             yield Check("localhost", place, SECOND, place, family, protocol, LOOPBACK[family])
 
 
-def _between(
-    source: Place, target: Place, family: Family, node_addresses: dict[str, frozenset[str]]
-) -> Iterator[Check]:
-    statement = _statement(source, target)
-    address, own = target.address(family), source.address(family)
-    if statement is None or address is None or own is None:
+def _between(source: Place, target: Place, family: Family) -> Iterator[Check]:
+    statement, address = _statement(source, target), target.address(family)
+    if statement is None or address is None or source.address(family) is None:
         return
-    sources: frozenset[str] = frozenset()
-    if source.host_network:
-        sources = node_addresses[source.node]
-    elif not target.host_network:
-        sources = frozenset({own})
     for protocol in TRAFFIC:
-        yield Check(statement, source, MAIN, target, family, protocol, address, sources)
+        yield Check(statement, source, MAIN, target, family, protocol, address)
 
 
 def _statement(source: Place, target: Place) -> str | None:

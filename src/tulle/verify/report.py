@@ -28,7 +28,8 @@ def show(rows: Sequence[Row], console: Console) -> None:
         if not all(row.ok for row in of_statement) and any(row.source != row.target for row in of_statement):
             console.print(_matrix(text, of_statement))
     failed = [row for row in rows if not row.ok]
-    console.print(_broken(failed) if failed else Text(f"All {len(rows)} checks hold.", style="bold green"))
+    verdict = _broken(failed) if failed else Text(f"All {len(rows)} checks hold.", style="bold green")
+    console.print(verdict, soft_wrap=True)
 
 
 def _sentences(grouped: dict[str, list[Row]]) -> Table:
@@ -69,7 +70,7 @@ def _matrix(title: str, rows: Sequence[Row]) -> RenderableType:
     if len(targets) > WIDEST_MATRIX:
         return heading
     table = Table(header_style="bold", show_lines=False)
-    table.add_column("from ╲ to")
+    table.add_column("from ╲ to", no_wrap=True)
     for target in targets:
         table.add_column(target)
     for source in sorted({row.source for row in rows}):

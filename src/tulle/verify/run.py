@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 from tulle.errors import ConfigError
 from tulle.kube.client import Client
 from tulle.kube.resources import NODES, PODS
 from tulle.verify import hops, judge
 from tulle.verify.cluster import Question, ask, own_namespace, settled_pods, start_pods
-from tulle.verify.judge import Report, Row
+from tulle.verify.judge import Row
 from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, wanted
 from tulle.verify.plan import EVERYWHERE, MAIN, SECOND, Check, Place, families_of, plan
 from tulle.verify.pods import (
@@ -120,13 +118,8 @@ async def _pods(
 async def _network(
     client: Client, namespace: str, stage: Stage, image: Image, options: Options, progress: Progress
 ) -> list[Row]:
-    """First which addresses there are, then every check, then what it all means."""
-    everyone: dict[tuple[str, str], list[Question]] = {
-        (p.pod, container): [] for p in stage.places for container in p.containers
-    }
-    found = await ask(client, namespace, everyone, image, options.check_timeout, lambda done: None)
-    of_nodes = _node_addresses(stage, found)
-    checks = plan(stage.places, of_nodes, stage.families)
+    """Every check, and then what it all means."""
+    checks = plan(stage.places, stage.families)
     questions = _questions(checks, stage)
     total = sum(map(len, questions.values()))
     reports = await ask(
@@ -139,12 +132,12 @@ async def _network(
     )
     claims = claimed_addresses((await client.list(PODS)).items)
     status = frozenset[str]().union(*stage.status_addresses.values())
-    rows = list(judge.own_ips(stage.places, claims, status, found, stage.families))
-    rows += _inside(stage, found, reports, len(checks))
-    return rows + _judged(checks, reports, _owners(stage, of_nodes))
+    rows = list(judge.own_ips(stage.places, claims, status, reports, stage.families))
+    rows += _inside(stage, reports, len(checks))
+    return rows + _judged(checks, reports, stage)
 
 
-def _node_addresses(stage: Stage, reports: Mapping[Any, Report]) -> dict[str, frozenset[str]]:
+def _node_addresses(stage: Stage, reports: judge.Reports) -> dict[str, frozenset[str]]:
     """What the Node says of itself, and what its host-network Pod finds on the interfaces."""
     addresses = dict(stage.status_addresses)
     for host in filter(attrgetter("host_network"), stage.places):
@@ -159,8 +152,13 @@ def _owners(stage: Stage, of_nodes: Mapping[str, frozenset[str]]) -> dict[str, s
 
 
 def _questions(checks: Sequence[Check], stage: Stage) -> dict[tuple[str, str], list[Question]]:
-    """By Pod and container. A check's id is its place in the plan; those of port collisions follow."""
-    questions: dict[tuple[str, str], list[Question]] = defaultdict(list)
+    """By Pod and container; even one without a check tells its interfaces.
+
+    A check's id is its place in the plan; those of port collisions follow.
+    """
+    questions: dict[tuple[str, str], list[Question]] = {
+        (place.pod, container): [] for place in stage.places for container in place.containers
+    }
     for number, check in enumerate(checks):
         traffic = TRAFFIC[check.protocol]
         question = Question(number, traffic.kind, check.address, check.target.port, traffic.size)
@@ -179,9 +177,9 @@ def _collisions(stage: Stage) -> Iterator[tuple[Place, Family]]:
                     yield candidate, family
 
 
-def _inside(stage: Stage, found: judge.Reports, reports: judge.Reports, first: int) -> list[Row]:
+def _inside(stage: Stage, reports: judge.Reports, first: int) -> list[Row]:
     """The sentences on the containers of one Pod; ``first`` is the id of the first port collision."""
-    rows = [judge.shared(place, found) for place in stage.places if SECOND in place.containers]
+    rows = [judge.shared(place, reports) for place in stage.places if SECOND in place.containers]
     for number, (shared, family) in enumerate(_collisions(stage), start=first):
         report = reports[shared.pod, SECOND]
         answer = next((answer for answer in report.results if answer.id == number), None)
@@ -189,11 +187,14 @@ def _inside(stage: Stage, found: judge.Reports, reports: judge.Reports, first: i
     return rows
 
 
-def _judged(checks: Sequence[Check], reports: judge.Reports, owners: Mapping[str, str]) -> list[Row]:
+def _judged(checks: Sequence[Check], reports: judge.Reports, stage: Stage) -> list[Row]:
     answers = {answer.id: answer for report in reports.values() for answer in report.results}
+    of_nodes = _node_addresses(stage, reports)
     outcomes = [
-        judge.outcome(check, answers.get(number), reports[check.source.pod, check.container].failure)
+        judge.outcome(
+            check, answers.get(number), reports[check.source.pod, check.container].failure, of_nodes
+        )
         for number, check in enumerate(checks)
     ]
-    broken = hops.find(outcomes, owners)
+    broken = hops.find(outcomes, _owners(stage, of_nodes))
     return [judge.row(result, broken.get(number, "")) for number, result in enumerate(outcomes)]

@@ -46,4 +46,4 @@ def lost(check: Check) -> Answer:
 
 def outcomes(network: Network) -> list[Outcome]:
     """What every check sees."""
-    return [outcome(check, network(check), "") for check in plan(PLACES, NODE_ADDRESSES, FAMILIES)]
+    return [outcome(check, network(check), "", NODE_ADDRESSES) for check in plan(PLACES, FAMILIES)]

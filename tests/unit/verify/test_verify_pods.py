@@ -68,7 +68,7 @@ def node(**metadata: Any) -> dict[str, Any]:
 
 def test_the_image() -> None:
     assert choose_image(None, [node()]) == Image(DEFAULT_IMAGE, "python3")
-    lab = node(annotations={"tulle.dev/kubelet-socket": "/run/x"})
+    lab = node(annotations={"tulle.dev/lab": "default"})
     assert choose_image(None, [lab]) == Image("tulle.dev/host", sys.executable)
     assert choose_image("mine:1", [lab]) == Image("mine:1", "python3")
 
