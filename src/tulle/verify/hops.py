@@ -73,10 +73,10 @@ class Pattern:
     def restriction(self, scope: Scope, check: Check) -> str:
         """What in a scope fails in this way only: which protocols, which family, and from where."""
         kinds = self._scopes[scope]
-        families, origins = ({kind[at] for kind in kinds} for at in (0, 2))
+        families, origins = {kind.family for kind in kinds}, {kind.from_host for kind in kinds}
         family, origin = check.family, check.source.host_network
         failing = self._failing(scope, family, origin)
-        words = []
+        words: list[str] = []
         if any(self._failing(scope, other, origin) != failing for other in families):
             words.append(family)
         if failing < {kind.protocol for kind in kinds}:

@@ -91,6 +91,7 @@ BROKEN: list[tuple[str, Network, set[str]]] = [
             "n1 → n2 (only IPv4, from the host network)",
             "n1 → n2 (only IPv6, UDP payloads above the MTU)",
             "n1 → n2 (only UDP payloads above the MTU, from Pods)",
+            "n1 → n2 (only UDP payloads above the MTU)",
         },
     ),
     (
