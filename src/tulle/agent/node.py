@@ -57,7 +57,7 @@ class NodeReconciler:
         with Netlink() as netlink:
             uplinks = self._uplinks(netlink, own)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
-            self._prepare_node(uplinks)
+            self._prepare_node(own, uplinks)
             overlay = self._sync_overlay(netlink, remotes, complete)
             for uplink in uplinks:
                 self._datapath.attach("uplink", uplink.index, uplink.name)
@@ -101,14 +101,16 @@ class NodeReconciler:
         known = ", ".join(map(str, own.addresses))
         raise NotYet(f"an Ethernet device with an address of Node {own.name} ({known}); or set uplinks")
 
-    def _prepare_node(self, uplinks: Sequence[Uplink]) -> None:
-        """The node forwards for its Pods. It would no longer listen to routers then, unless told to."""
-        sysctl.ensure("net/ipv4/ip_forward", 1)
-        for uplink in uplinks:
-            device = uplink.name.replace("/", ".")
-            if sysctl.read(f"net/ipv6/conf/{device}/accept_ra") == "1":
-                sysctl.write(f"net/ipv6/conf/{device}/accept_ra", 2)
-        sysctl.ensure("net/ipv6/conf/all/forwarding", 1)
+    def _prepare_node(self, own: Peer, uplinks: Sequence[Uplink]) -> None:
+        """The node forwards for its Pods. It would no longer listen to IPv6 routers then, unless told to."""
+        versions = {cidr.version for cidr in own.pod_cidrs}
+        if 4 in versions:
+            sysctl.ensure("net/ipv4/ip_forward", 1)
+        if 6 in versions:
+            for uplink in uplinks:
+                if sysctl.read(f"net/ipv6/conf/{uplink.name}/accept_ra") == "1":
+                    sysctl.write(f"net/ipv6/conf/{uplink.name}/accept_ra", 2)
+            sysctl.ensure("net/ipv6/conf/all/forwarding", 1)
 
     def _sync_overlay(self, netlink: Netlink, remotes: Sequence[Remote], complete: bool) -> int:
         """The index of the overlay device; 0, and no device, when no peer needs it."""

@@ -70,7 +70,7 @@ class _Agent:
         self._snapshot = Snapshot(state)
         self._nodes: Informer[Node] = Informer(client, NODE)
         self._reporter = Reporter(client, settings.node_name)
-        self._installed = False
+        self._ready = False
 
     async def run(self) -> None:
         """Never returns; the first failure of a task ends all of them."""
@@ -90,10 +90,9 @@ class _Agent:
 
     async def _start_from(self, nodes: list[Node]) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
+        self._attachments.forget_unknown_endpoints()
         if nodes:
             await self._apply(nodes, complete=False)
-        await self._attachments.reconcile()
-        self._attachments.forget_unknown_endpoints()
 
     async def _follow(self) -> None:
         await self._nodes.synced.wait()
@@ -122,9 +121,10 @@ class _Agent:
         except TulleError as error:
             log.error("%s", error)
             return False
-        if not self._installed:
+        if not self._ready:
+            await self._attachments.reconcile()
             install.write_conflist(self._settings)
-            self._installed = True
+            self._ready = True
             log.info("Pods can be connected")
         return True
 
