@@ -92,6 +92,8 @@ async def _ask(lab: Lab) -> tuple[set[str] | None, Counter[str] | None]:
 def table(overview: Overview) -> Table:
     """For people."""
     view = Table("NODE", "READY", "ZONE", "ADDRESSES", "POD CIDRS", "PODS", "PROCESSES", box=None)
+    for column in view.columns:
+        column.no_wrap = True
     for node in overview.nodes:
         view.add_row(
             node.name,
