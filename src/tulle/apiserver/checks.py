@@ -21,8 +21,8 @@ ALNUM = "must consist of lower case alphanumeric characters"
 RULES: Mapping[str, tuple[re.Pattern[str], str]] = {
     "subdomain": (
         SUBDOMAIN,
-        f"a lowercase RFC 1123 subdomain {ALNUM}, '-' or '.', and must start and end with an alphanumeric character "
-        "(e.g. 'example.com')",
+        f"a lowercase RFC 1123 subdomain {ALNUM}, '-' or '.', and must start and end with an alphanumeric "
+        "character (e.g. 'example.com')",
     ),
     "label": (
         LABEL,
@@ -42,8 +42,8 @@ QUALIFIED_NAME = (
     "alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc')"
 )
 VALUE_RULE = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start "
-    "and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')"
+    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must "
+    "start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')"
 )
 
 

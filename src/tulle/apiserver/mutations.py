@@ -1,4 +1,4 @@
-"""Requests that change something: their options, which write they are, and the answer once it is committed."""
+"""Requests that change something: options, which write it is, and the answer once it is committed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tulle.apiserver.access import Authenticator
 from tulle.apiserver.answers import respond
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.requests import Target
-from tulle.apiserver.store import Store
 from tulle.apiserver.views import View
 from tulle.apiserver.writing import Options, Outcome, Writer
 
@@ -22,8 +21,8 @@ Query = Mapping[str, str]
 class Mutations:
     """Everything but reading."""
 
-    def __init__(self, store: Store, writer: Writer, who: Authenticator) -> None:
-        self._store = store
+    def __init__(self, writer: Writer, who: Authenticator) -> None:
+        self._store = writer.objects
         self._writer = writer
         self._who = who
 

@@ -40,7 +40,7 @@ class Pair:
 
 
 class Pki:
-    """Makes what is missing under ``folder`` (mode 0700): ``ca``, ``server`` and ``admin``, each .crt and .key."""
+    """Makes what is missing in ``folder`` (mode 0700): ``ca``, ``server``, ``admin``, each .crt and .key."""
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+
 from tulle.apiserver.kinds import Object
 
 
@@ -38,8 +39,9 @@ def _quality(spec: Object) -> str:
         return "BestEffort"
 
     def settled(demand: Object) -> bool:
-        limits = demand.get("limits", {})
-        return {"cpu", "memory"} <= limits.keys() and demand.get("requests", limits).items() <= limits.items()
+        limits: Object = demand.get("limits", {})
+        requests: Object = demand.get("requests", limits)
+        return {"cpu", "memory"} <= limits.keys() and requests.items() <= limits.items()
 
     return "Guaranteed" if all(map(settled, demands)) else "Burstable"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tulle.apiserver import checks, events, prepare
+from tulle.apiserver import checks, customs, events, prepare
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.types import whole
 
@@ -18,9 +18,12 @@ SCALE_PATHS: Final = {
     "labelSelectorPath": ".status.selector",
 }
 EVENT_FIELDS: Final = dict.fromkeys(
-    ("reason", "type", "source", "reportingComponent")
-    + tuple(
-        f"involvedObject.{each}" for each in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")
+    (
+        *("reason", "type", "source", "reportingComponent"),
+        *(
+            f"involvedObject.{each}"
+            for each in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")
+        ),
     ),
     "",
 )
@@ -64,6 +67,8 @@ def builtin() -> Iterator[Kind]:
         "crd crds",
         namespaced=False,
         categories=("api-extensions",),
+        prepare=customs.prepare,
+        check=customs.check,
     )
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 import yaml
 
-from tulle.apiserver import status
+from tulle.apiserver import protobuf, status
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "GET": "get", "HEAD": "get"}
 JSON_TYPES = ("", "application/json", "application/json-patch+json", "application/merge-patch+json")
@@ -74,11 +74,13 @@ def number(query: Mapping[str, str], name: str, absent: int) -> int:
 def decode(media: str, body: bytes, *, strict: bool = False) -> Any:
     """A body as values; ``strict`` refuses fields that are given twice."""
     media = media.partition(";")[0].strip().lower()
+    if media == protobuf.MEDIA:
+        return protobuf.decode(body)
     try:
         if media in YAML_TYPES:
             return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if media not in (*JSON_TYPES, STRATEGIC):
-            accepted = ", ".join((*JSON_TYPES[1:], STRATEGIC, *YAML_TYPES))
+            accepted = ", ".join((*JSON_TYPES[1:], STRATEGIC, *YAML_TYPES, protobuf.MEDIA))
             words = "the body of the request was in an unknown format - accepted media types include:"
             raise status.StatusError(415, f"{words} {accepted}")
         return json.loads(body, object_pairs_hook=_once) if strict else msgspec.json.decode(body)

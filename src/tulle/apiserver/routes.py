@@ -24,9 +24,7 @@ from tulle.apiserver.answers import respond
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.mutations import Mutations
 from tulle.apiserver.proxy import Kubelets
-from tulle.apiserver.registry import Registry
 from tulle.apiserver.requests import Target
-from tulle.apiserver.store import Store
 from tulle.apiserver.watching import Watches
 from tulle.apiserver.writing import Writer
 from tulle.errors import ApiError
@@ -40,13 +38,13 @@ PROXIED = ("log", "exec", "attach", "portforward")
 class Api:
     """The request handler; its parts share one store and one registry."""
 
-    def __init__(self, store: Store, registry: Registry, who: Authenticator, kubelets: Kubelets) -> None:
-        self._store = store
-        self._registry = registry
+    def __init__(self, writer: Writer, who: Authenticator, kubelets: Kubelets) -> None:
+        self._store = writer.objects
+        self._registry = writer.registry
         self._who = who
         self._kubelets = kubelets
-        self._mutations = Mutations(store, Writer(store, registry), who)
-        self.watches = Watches(store)
+        self._mutations = Mutations(writer, who)
+        self.watches = Watches(self._store)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answers every request; what goes wrong becomes a Status object."""
@@ -65,8 +63,9 @@ class Api:
             raise
         except Exception:
             log.exception("%s %s", request.method, request.path)
-            error = status.StatusError(500, "Internal error occurred: see the server's log")
-            return respond(status.body(error), 500)
+            return respond(
+                status.body(status.StatusError(500, "Internal error occurred: see the server's log")), 500
+            )
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -106,17 +105,17 @@ class Api:
 
     async def _resource(self, request: web.BaseRequest, asked: Target, user: User) -> web.StreamResponse:
         verb = requests.verb(request.method, asked, request.query)
-        body = await request.read() if request.can_read_body else b""
         if asked.plural in (reviews.WHO, reviews.MAY):
-            given = requests.decode(request.content_type, body)
+            given = await self._given(request, verb)
             return respond(reviews.answer(asked.plural, user, given), 201)
         kind = self._registry.find(asked.group, asked.version, asked.plural)
         if kind is None or (asked.part and asked.part not in kind.subresources):
             raise status.unknown_path()
-        given = self._given(request, verb, body)
-        self._authorise(user, kind, asked, verb, given)
         if asked.part in PROXIED:
-            return await self._kubelets.serve(request, asked)
+            self._authorise(user, kind, asked, verb, {})
+            return await self._kubelets.serve(request, self._store, asked)
+        given = await self._given(request, verb)
+        self._authorise(user, kind, asked, verb, given)
         if verb == "watch":
             return await self.watches.serve(request, kind, asked, request.query, _view(request))
         if verb == "list":
@@ -133,8 +132,9 @@ class Api:
             return respond(subresources.scale_of(kind, record).raw)
         return respond(_view(request).one(kind, record))
 
-    def _given(self, request: web.BaseRequest, verb: str, body: bytes) -> Any:
+    async def _given(self, request: web.BaseRequest, verb: str) -> Any:
         """The decoded body of a write; empty for reads."""
+        body = await request.read() if request.can_read_body else b""
         if verb in ("get", "list", "watch") or (not body and verb in ("delete", "deletecollection")):
             return {}
         strict = request.query.get("fieldValidation") == "Strict" and verb != "patch"

@@ -6,8 +6,9 @@ CustomResourceDefinition).  Rules in CEL (``x-kubernetes-validations``) are not 
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,23 +24,27 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 EMBEDDED = ("apiVersion", "kind", "metadata")
-LIMITS = (
-    ("minimum", lambda v, n: v >= n, "should be greater than or equal to"),
-    ("maximum", lambda v, n: v <= n, "should be less than or equal to"),
-    ("minLength", lambda v, n: len(v) >= n, "should be at least {} chars long"),
-    ("maxLength", lambda v, n: len(v) <= n, "should be at most {} chars long"),
-    ("minItems", lambda v, n: len(v) >= n, "should have at least {} items"),
-    ("maxItems", lambda v, n: len(v) <= n, "should have at most {} items"),
-    ("minProperties", lambda v, n: len(v) >= n, "should have at least {} properties"),
-    ("maxProperties", lambda v, n: len(v) <= n, "should have at most {} properties"),
-    ("pattern", lambda v, n: re.search(n, v), "should match '{}'"),
-    ("multipleOf", lambda v, n: v % n == 0, "should be a multiple of"),
-)
+Limit = tuple[Callable[[Any, Any], Any], str]
+LIMITS: Mapping[str, Limit] = {
+    "minimum": (operator.ge, "should be greater than or equal to {}"),
+    "maximum": (operator.le, "should be less than or equal to {}"),
+    "minLength": (lambda value, limit: len(value) >= limit, "should be at least {} chars long"),
+    "maxLength": (lambda value, limit: len(value) <= limit, "should be at most {} chars long"),
+    "minItems": (lambda value, limit: len(value) >= limit, "should have at least {} items"),
+    "maxItems": (lambda value, limit: len(value) <= limit, "should have at most {} items"),
+    "minProperties": (lambda value, limit: len(value) >= limit, "should have at least {} properties"),
+    "maxProperties": (lambda value, limit: len(value) <= limit, "should have at most {} properties"),
+    "pattern": (lambda value, limit: re.search(limit, value), "should match '{}'"),
+    "multipleOf": (lambda value, limit: value % limit == 0, "should be a multiple of {}"),
+    "enum": (lambda value, limit: value in limit, "should be one of {}"),
+}
+PRESERVES = "x-kubernetes-preserve-unknown-fields"
+JUNCTIONS = ("allOf", "anyOf", "oneOf", "not")
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a walk found: paths of ``unknown`` fields (which it removed), values of the wrong type, other causes."""
+    """What a walk found: ``unknown`` fields (which it removed), values of the wrong type, other causes."""
 
     unknown: list[str] = field(default_factory=list)
     mistyped: list[Cause] = field(default_factory=list)
@@ -88,7 +93,7 @@ def _fits(schema: Mapping[str, Any], value: Any) -> bool:
 def _object(schema: Mapping[str, Any], value: dict[str, Any], path: str, found: Findings) -> None:
     properties: Mapping[str, Any] = schema.get("properties", {})
     additional = schema.get("additionalProperties")
-    keeps = bool(schema.get("x-kubernetes-preserve-unknown-fields")) or additional is True
+    keeps = bool(schema.get(PRESERVES)) or additional is True
     embedded = EMBEDDED if schema.get("x-kubernetes-embedded-resource") else ()
     for key in list(value):
         child = properties.get(key, additional if isinstance(additional, dict) else None)
@@ -115,23 +120,22 @@ def _join(path: str, key: str) -> str:
 
 
 def _limits(schema: Mapping[str, Any], value: Any, path: str, found: Findings) -> None:
-    if "enum" in schema and value not in schema["enum"]:
-        found.causes.append(unsupported(path, value, schema["enum"]))
-    for keyword, holds, words in LIMITS:
-        if keyword in schema and not holds(value, schema[keyword]):  # type: ignore[no-untyped-call]
-            found.causes.append(_outside(keyword, schema[keyword], words, value, path))
-    for keyword in ("allOf", "anyOf", "oneOf", "not"):
-        if keyword in schema:
-            found.causes += _combined(keyword, schema[keyword], value, path)
+    for keyword, limit in schema.items():
+        if keyword in LIMITS:
+            holds, words = LIMITS[keyword]
+            if not holds(value, limit):
+                found.causes.append(_outside(keyword, limit, words, value, path))
+        elif keyword in JUNCTIONS:
+            found.causes += _combined(keyword, limit, value, path)
 
 
 def _outside(keyword: str, limit: Any, words: str, value: Any, path: str) -> Cause:
+    if keyword == "enum":
+        return unsupported(path, value, limit)
     if keyword == "minItems" and not value and limit == 1:
         return required(path)
-    detail = words.format(limit) if "{}" in words else f"{words} {limit}"
-    return bad_value(
-        path, value if isinstance(value, str | int | float) else len(value), f"{path} in body {detail}"
-    )
+    shown_value = value if isinstance(value, str | int | float) else len(value)
+    return bad_value(path, shown_value, f"{path} in body {words.format(limit)}")
 
 
 def _combined(keyword: str, schemas: Any, value: Any, path: str) -> Iterable[Cause]:
@@ -139,7 +143,7 @@ def _combined(keyword: str, schemas: Any, value: Any, path: str) -> Iterable[Cau
     verdicts: list[list[Cause]] = []
     for schema in [schemas] if keyword == "not" else schemas:
         found = Findings()
-        _walk({"x-kubernetes-preserve-unknown-fields": True, **schema}, deepcopy(value), path, found)
+        _walk({PRESERVES: True, **schema}, deepcopy(value), path, found)
         verdicts.append(found.mistyped + found.causes)
     passed = sum(not causes for causes in verdicts)
     if keyword == "allOf":
@@ -152,3 +156,24 @@ def _combined(keyword: str, schemas: Any, value: Any, path: str) -> Iterable[Cau
         words = "at least one schema" if keyword == "anyOf" else "one and only one schema"
         return [bad_value(path, value, f"{path} in body must validate {words} ({keyword})")]
     return []
+
+
+def flaws(schema: Any, path: str) -> list[Cause]:
+    """What keeps a CustomResourceDefinition's schema from being used: unknown types, broken patterns."""
+    if not isinstance(schema, dict):
+        return [bad_value(path, schema, "must be a schema")]
+    causes: list[Cause] = []
+    if "type" in schema and schema["type"] not in TYPES:
+        causes.append(unsupported(f"{path}.type", schema["type"], TYPES))
+    elif "type" not in schema and not schema.keys() & {"x-kubernetes-int-or-string", PRESERVES, *JUNCTIONS}:
+        causes.append(required(f"{path}.type", "must not be empty for specified object fields"))
+    try:
+        re.compile(schema.get("pattern", ""))
+    except (re.error, TypeError) as error:
+        detail = f"must be a valid regular expression: {error}"
+        causes.append(bad_value(f"{path}.pattern", schema["pattern"], detail))
+    children = {f"{path}.properties[{name}]": each for name, each in (schema.get("properties") or {}).items()}
+    children |= {f"{path}.{key}": schema[key] for key in ("items", "additionalProperties") if key in schema}
+    for where, child in children.items():
+        causes += [] if isinstance(child, bool) else flaws(child, where)
+    return causes

@@ -71,8 +71,9 @@ def fields(text: str, kind: Kind) -> tuple[Predicate | None, str]:
             name = value
         absent = kind.fields.get(key, "" if key in ("metadata.name", "metadata.namespace") else None)
         if absent is None:
-            where = f'Unable to find "{kind.group}/{kind.version}, Resource={kind.plural}" that match label selector'
-            raise bad_request(f'{where} "", field selector "{text}": field label not supported: {key}')
+            where = f'Unable to find "{kind.group}/{kind.version}, Resource={kind.plural}"'
+            why = f'label selector "", field selector "{text}": field label not supported: {key}'
+            raise bad_request(f"{where} that match {why}")
         tests.append((tuple(key.removeprefix(".").split(".")), value, absent, equal))
     if not tests:
         return None, ""

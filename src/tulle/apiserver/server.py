@@ -7,15 +7,18 @@ import logging
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
-from tulle.apiserver import access
+from tulle.apiserver import access, controllers
 from tulle.apiserver.access import Authenticator
+from tulle.apiserver.definitions import Definitions
 from tulle.apiserver.pki import Pki, write_secret
 from tulle.apiserver.proxy import Kubelets
 from tulle.apiserver.registry import Registry
@@ -24,17 +27,22 @@ from tulle.apiserver.store import Store
 from tulle.apiserver.tokens import TokenIssuer
 from tulle.apiserver.writing import Options, Writer
 from tulle.errors import ConfigError
+from tulle.kube.client import Client
+from tulle.kube.config import ClusterConfig
+from tulle.kube.tls import Pem
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 3 * 1024 * 1024
 STOP_SECONDS = 3.0
+UPKEEP_SECONDS = 10.0
+EVENT_LIFETIME = timedelta(hours=1)
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line gives; ``listen`` are (host, port), ``fds`` listening sockets that were inherited."""
+    """What the command line gives; ``listen`` are (host, port), ``fds`` inherited listening sockets."""
 
     state_dir: Path
     listen: Sequence[tuple[str, int]]
@@ -47,60 +55,99 @@ class Settings:
 async def serve(settings: Settings) -> None:
     """Runs until SIGTERM or SIGINT."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    known = access.read_tokens(settings.token_file) if settings.token_file else {}
+    sockets = _sockets(settings)
+    # The controllers are a client like any other; the sockets given may be in other network namespaces.
+    sockets.append(socket.create_server(("127.0.0.1", 0)))
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.state_dir.chmod(0o700)
-    sockets = _sockets(settings)
-    pki = Pki(settings.state_dir / "pki", [*settings.names, *(host for host, _ in settings.listen if host)])
+    pki = Pki(settings.state_dir / "pki", [*settings.names, *(host for host, _ in settings.listen)])
     store = Store(settings.state_dir / "state.db")
-    registry = Registry()
     try:
-        await _begin(store, Writer(store, registry))
-        known = access.read_tokens(settings.token_file) if settings.token_file else {}
-        internal = secrets.token_urlsafe(32)
-        known |= {internal: access.user("system:apiserver", "system:masters")}
-        api = Api(
-            store, registry, Authenticator(known, TokenIssuer(_signing_key(settings.state_dir))), Kubelets()
-        )
-        await _run(settings, sockets, pki, api, store, stop)
+        writer = Writer(store, Registry())
+        definitions = Definitions(writer)
+        await _begin(writer)
+        token = secrets.token_urlsafe(32)
+        known[token] = access.user("system:apiserver", "system:masters")
+        who = Authenticator(known, TokenIssuer(_signing_key(settings.state_dir)))
+        api = Api(writer, who, Kubelets(pki.client_context()))
+        if settings.kubeconfig is not None:
+            write_secret(settings.kubeconfig, pki.kubeconfig(_address(sockets[0])))
+        async with _listening(api, sockets, pki):
+            ca = Pem("cluster CA", inline=pki.authority.pem)
+            own = ClusterConfig(server=_address(sockets[-1]), ca=ca, token=token)
+            await _work(stop, writer, definitions, own, pki.authority.pem.decode())
     finally:
         store.close()
 
 
-async def _run(
-    settings: Settings, sockets: list[socket.socket], pki: Pki, api: Api, store: Store, stop: asyncio.Event
+async def _work(
+    stop: asyncio.Event, writer: Writer, definitions: Definitions, own: ClusterConfig, ca_pem: str
 ) -> None:
+    """Runs what works besides answering requests, until ``stop``."""
+    async with Client(own) as client, asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(controllers.run(client, ca_pem=ca_pem), name="controllers"),
+            group.create_task(definitions.run(), name="definitions"),
+            group.create_task(_upkeep(writer), name="upkeep"),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+@asynccontextmanager
+async def _listening(api: Api, sockets: list[socket.socket], pki: Pki) -> AsyncIterator[None]:
     factory = partial(web.BaseRequest, loop=asyncio.get_running_loop(), client_max_size=BODY_LIMIT)
     server = web.Server(api.handle, request_factory=factory, handler_cancellation=True, access_log=None)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
-    if settings.kubeconfig is not None:
-        write_secret(settings.kubeconfig, pki.kubeconfig(_address(sockets[0])))
     context = pki.context()
-    for each in sockets:
-        await web.SockSite(runner, each, ssl_context=context, backlog=512).start()
-        log.info("listening on %s", _address(each))
     try:
-        await stop.wait()
+        for each in sockets:
+            await web.SockSite(runner, each, ssl_context=context, backlog=512).start()
+            log.info("listening on %s", _address(each))
+        yield
     finally:
         api.watches.stop()
         await runner.cleanup()
 
 
+async def _upkeep(writer: Writer) -> None:
+    """Events end after an hour, as in Kubernetes; the database's log is merged into it. Never returns."""
+    kind = writer.registry.get("", "events")
+    while True:
+        await asyncio.sleep(UPKEEP_SECONDS)
+        oldest = (datetime.now(UTC) - EVENT_LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
+        for (namespace, name), record in list(writer.objects.scan(kind.stored)):
+            if (record.obj.get("lastTimestamp") or record.obj["metadata"]["creationTimestamp"]) < oldest:
+                writer.delete(kind, namespace, name, {}, Options())
+        await writer.objects.checkpoint()
+
+
 def _sockets(settings: Settings) -> list[socket.socket]:
     """Every listening socket; raises ConfigError for one that cannot be had."""
-    found = [socket.socket(fileno=fd) for fd in settings.fds]
+    found = [_inherited(fd) for fd in settings.fds]
     for host, port in settings.listen:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             found.append(socket.create_server((host, port), family=family, backlog=512))
         except OSError as error:
             raise ConfigError(f"--listen {host}:{port}: {error.strerror or error}") from error
-    for each in found:
-        each.setblocking(False)
     return found
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        inherited = socket.socket(fileno=fd)
+        listens = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ConfigError(f"--listen-fd {fd}: {error.strerror}; give a TCP socket that listens") from error
+    if not listens:
+        raise ConfigError(f"--listen-fd {fd}: this socket does not listen")
+    return inherited
 
 
 def _address(listener: socket.socket) -> str:
@@ -108,13 +155,13 @@ def _address(listener: socket.socket) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-async def _begin(store: Store, writer: Writer) -> None:
+async def _begin(writer: Writer) -> None:
     """The namespaces that every cluster has."""
     kind = writer.registry.get("", "namespaces")
     for name in NAMESPACES:
-        if store.get(kind.stored, "", name) is None:
+        if writer.objects.get(kind.stored, "", name) is None:
             writer.create(kind, "", {"metadata": {"name": name}}, Options())
-    await store.committed()
+    await writer.objects.committed()
 
 
 def _signing_key(state_dir: Path) -> bytes:

@@ -115,7 +115,7 @@ class Shelf:
 
 
 class Store:
-    """The single writer of the database at ``path``; keeps the last ``history`` changes for watches to resume."""
+    """The single writer of the database at ``path``; keeps the last ``history`` changes for watches."""
 
     def __init__(self, path: Path, history: int = 10_000) -> None:
         self._path = path
@@ -184,7 +184,7 @@ class Store:
         return record
 
     async def committed(self) -> None:
-        """Returns once everything written so far is in the database; raises ``sqlite3.Error`` if it cannot be."""
+        """Returns once what was written so far is in the database; raises ``sqlite3.Error`` if it is not."""
         if (batch := self._batch) is not None:
             await batch.done.wait()
             if batch.error is not None:

@@ -9,7 +9,8 @@ import msgspec
 from tulle.apiserver import patch, selectors, status
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.store import Record
-from tulle.apiserver.writing import Options, Outcome, Writer, now
+from tulle.apiserver.times import stamp
+from tulle.apiserver.writing import Options, Outcome, Writer
 
 
 def scale_of(kind: Kind, record: Record) -> Record:
@@ -76,7 +77,7 @@ def bind(writer: Writer, kind: Kind, namespace: str, name: str, binding: Object,
     annotations = (binding.get("metadata") or {}).get("annotations") or {}
     if annotations:
         obj["metadata"]["annotations"] = obj["metadata"].get("annotations", {}) | annotations
-    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": now()}
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": stamp()}
     others = [c for c in obj["status"].get("conditions", []) if c["type"] != "PodScheduled"]
     obj["status"]["conditions"] = [*others, scheduled]
     return writer.store(kind, obj, options)

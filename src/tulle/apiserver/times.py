@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+
+def stamp(offset: float = 0) -> str:
+    """The time ``offset`` seconds from now, as objects carry it."""
+    return (datetime.now(UTC) + timedelta(seconds=offset)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age_of(obj: dict[str, Any], now: datetime, field: str = "creationTimestamp") -> str:

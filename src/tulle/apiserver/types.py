@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -22,38 +23,54 @@ PRIMITIVES: Mapping[str, Schema] = {
     "quantity": {"x-kubernetes-int-or-string": True},
     "object": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
 }
-FIELD = re.compile(r"(?P<name>\w+)(?P<required>!?) (?P<type>[^ ]+)(?: = (?P<default>.+))?")
+FIELD = re.compile(
+    r"(?:(?P<number>[\d/]+) )?(?P<name>\w+)(?P<required>!?) (?P<type>[^ ]+)(?: = (?P<default>.+))?"
+)
 RANGE = re.compile(r"int\((?P<low>\d+)\.\.(?P<high>\d*)\)")
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A line's entry. ``number`` leads to it in protobuf: (2,), or (2, 1) in a message that is field 2."""
+
+    name: str
+    type: str
+    required: bool
+    default: str | None
+    number: tuple[int, ...]
+
+
 @cache
-def _lines() -> dict[str, list[str]]:
-    """Each type's fields, as text."""
-    types: dict[str, list[str]] = {}
+def table() -> Mapping[str, list[Field]]:
+    """Each type's fields."""
+    types: dict[str, list[Field]] = {}
     name = ""
     for line in files("tulle.apiserver").joinpath("builtin.types").read_text().splitlines():
         if line.startswith("  "):
-            types[name] += [each.strip() for each in line.split(",")]
+            types[name] += [_field(each.strip()) for each in line.split(",")]
         elif line and not line.startswith("#"):
             name = line.removesuffix(":")
             types[name] = []
     return types
 
 
+def _field(text: str) -> Field:
+    if (match := FIELD.fullmatch(text)) is None:
+        raise ValueError(f"builtin.types: {text!r} is not a field")
+    number = tuple(int(each) for each in (match["number"] or "").split("/") if each)
+    return Field(match["name"], match["type"], bool(match["required"]), match["default"], number)
+
+
 @cache
 def structure(name: str) -> Schema:
     """The schema of a named type; the same object each time, never to be changed."""
     properties: dict[str, Schema] = {}
-    required: list[str] = []
-    for text in _lines()[name]:
-        if (match := FIELD.fullmatch(text)) is None:
-            raise ValueError(f"builtin.types: {name}: {text!r} is not a field")
-        schema = _parse(match["type"])
-        if match["default"]:
-            schema = schema | {"default": _default(schema, match["default"])}
-        if match["required"]:
-            required.append(match["name"])
-        properties[match["name"]] = schema
+    for field in table()[name]:
+        schema = _schema(field.type)
+        properties[field.name] = (
+            schema if field.default is None else schema | {"default": _default(schema, field)}
+        )
+    required = [field.name for field in table()[name] if field.required]
     return {"type": "object", "properties": properties} | ({"required": required} if required else {})
 
 
@@ -68,12 +85,12 @@ def whole(name: str) -> Schema:
     return schema | {"properties": common | schema["properties"]}
 
 
-def _parse(text: str) -> Schema:
+def _schema(text: str) -> Schema:
     if text.startswith("[]"):
         few = {"minItems": 1} if text.endswith("+") else {}
-        return {"type": "array", "items": _parse(text[2:].removesuffix("+"))} | few
+        return {"type": "array", "items": _schema(text[2:].removesuffix("+"))} | few
     if text.startswith("{}"):
-        return {"type": "object", "additionalProperties": _parse(text[2:])}
+        return {"type": "object", "additionalProperties": _schema(text[2:])}
     if "|" in text:
         return {"type": "string", "enum": text.split("|")}
     if match := RANGE.fullmatch(text):
@@ -82,5 +99,6 @@ def _parse(text: str) -> Schema:
     return dict(PRIMITIVES[text]) if text in PRIMITIVES else structure(text)
 
 
-def _default(schema: Schema, text: str) -> Any:
-    return text.strip('"') if schema.get("type") == "string" else json.loads(text)
+def _default(schema: Schema, field: Field) -> Any:
+    assert field.default is not None
+    return field.default.strip('"') if schema.get("type") == "string" else json.loads(field.default)

@@ -27,7 +27,7 @@ BACKLOG = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which changes one watch sees, and as what: leaving the selection is a deletion, entering it an addition."""
+    """Which changes one watch sees, and as what: leaving the selection is a deletion, entering an addition."""
 
     kind: Kind
     view: View
@@ -129,8 +129,8 @@ class Watches:
         """What a watch begins with: the present objects, or the changes since a version."""
         since, whole = query.get("resourceVersion", ""), flag(query, "sendInitialEvents")
         if whole and query.get("resourceVersionMatch") != "NotOlderThan":
-            detail = "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            raise status.bad_request(detail)
+            detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise status.bad_request(f"resourceVersionMatch: Forbidden: {detail}")
         if whole or ("sendInitialEvents" not in query and since in ("", "0")):
             found = self._store.scan(seen.kind.stored, seen.namespace)
             lines = [seen.view.line(seen.kind, "ADDED", r) for _, r in found if seen.matches(r.obj)]

@@ -10,7 +10,6 @@ import random
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from tulle.apiserver import checks, patch, schema, status
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.registry import Registry
 from tulle.apiserver.store import Record, Store
+from tulle.apiserver.times import stamp
 
 SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 KEPT = ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds")
@@ -28,7 +28,7 @@ APPLY = "application/apply-patch+yaml"
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """``validation`` is ``Strict``, ``Warn`` or ``Ignore``: what to do about fields that the kind does not have."""
+    """``validation`` is ``Strict``, ``Warn`` or ``Ignore``: about fields that the kind does not have."""
 
     dry_run: bool = False
     validation: str = "Warn"
@@ -44,20 +44,15 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
-def now(offset: float = 0) -> str:
-    """The time in Kubernetes' form, ``offset`` seconds from now."""
-    return (datetime.now(UTC) + timedelta(seconds=offset)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 class Writer:
-    """The rules of Kubernetes' generic registry over a store."""
+    """The rules of Kubernetes' generic registry over a store of ``objects``."""
 
-    def __init__(self, store: Store, registry: Registry) -> None:
-        self._store = store
+    def __init__(self, objects: Store, registry: Registry) -> None:
+        self.objects = objects
         self.registry = registry
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Record:
-        if (record := self._store.get(kind.stored, namespace, name)) is None:
+        if (record := self.objects.get(kind.stored, namespace, name)) is None:
             raise status.not_found(kind, name)
         return record
 
@@ -71,11 +66,11 @@ class Writer:
         self._name(kind, namespace, meta)
         if kind.namespaced:
             self._check_namespace(kind, namespace, meta["name"])
-        if self._store.get(kind.stored, namespace, meta["name"]) is not None:
+        if self.objects.get(kind.stored, namespace, meta["name"]) is not None:
             raise status.already_exists(kind, meta["name"])
         for key in ("resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
             meta.pop(key, None)
-        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": now()}
+        meta |= {"uid": str(uuid.uuid4()), "creationTimestamp": stamp()}
         if "status" in kind.subresources:
             meta["generation"] = 1
             if kind.resource != "nodes":
@@ -86,7 +81,7 @@ class Writer:
     def _name(self, kind: Kind, namespace: str, meta: Object) -> None:
         prefix = meta.get("generateName", "")
         if not meta.get("name") and prefix:
-            while "name" not in meta or self._store.get(kind.stored, namespace, meta["name"]):
+            while "name" not in meta or self.objects.get(kind.stored, namespace, meta["name"]):
                 meta["name"] = prefix[:58] + "".join(random.choices(SUFFIX, k=5))
         if not isinstance(meta.get("name"), str) or not meta["name"]:
             cause = status.required("metadata.name", "name or generateName is required")
@@ -136,7 +131,7 @@ class Writer:
         self, kind: Kind, namespace: str, name: str, how: str, body: Any, options: Options, part: str = ""
     ) -> Outcome:
         """Changes an object by a patch of media type ``how``; server-side apply creates what is missing."""
-        record = self._store.get(kind.stored, namespace, name)
+        record = self.objects.get(kind.stored, namespace, name)
         if record is None and how == APPLY and not part:
             given = patch.apply_patch(how, {}, body, kind.kind)
             _metadata(given).setdefault("name", name)
@@ -176,8 +171,8 @@ class Writer:
 
     def _put(self, kind: Kind, obj: Object, options: Options) -> Record:
         if options.dry_run:
-            return Record(self._store.version, obj, msgspec.json.encode(obj))
-        return self._store.put(kind.stored, obj)
+            return Record(self.objects.version, obj, msgspec.json.encode(obj))
+        return self.objects.put(kind.stored, obj)
 
     def store(self, kind: Kind, obj: Object, options: Options) -> Outcome:
         """Stores an object that is known to be right: for subresources that may do what an update may not."""
@@ -191,7 +186,7 @@ class Writer:
             return Outcome(self._put(kind, obj, options), warnings=warnings)
         if options.dry_run:
             return Outcome(self._put(kind, obj, options), gone=True, warnings=warnings)
-        return Outcome(self._store.remove(kind.stored, obj), gone=True, warnings=warnings)
+        return Outcome(self.objects.remove(kind.stored, obj), gone=True, warnings=warnings)
 
     def delete(self, kind: Kind, namespace: str, name: str, wanted: Object, options: Options) -> Outcome:
         """Deletes as the DeleteOptions in ``wanted`` say."""
@@ -202,7 +197,7 @@ class Writer:
         _propagate(meta, wanted)
         grace = _grace(kind, obj, wanted)
         if "deletionTimestamp" not in meta or grace < meta.get("deletionGracePeriodSeconds", 0):
-            meta |= {"deletionTimestamp": now(grace), "deletionGracePeriodSeconds": grace}
+            meta |= {"deletionTimestamp": stamp(grace), "deletionGracePeriodSeconds": grace}
             if kind.resource == "namespaces":
                 obj["status"] = {**obj.get("status", {}), "phase": "Terminating"}
             if "generation" in meta:
