@@ -1,0 +1,47 @@
+"""The programs, loaded once, in a namespace with the devices that the maps speak of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, fill
+from programs import Programs
+
+from tulle.kernel import libc, netns
+
+DEVICES = f"""
+link add pod-a index {A_LINK} mtu {MTU} type veth peer name pod-b index {B_LINK} mtu {MTU}
+link add uplink index {UPLINK} mtu {MTU} type veth peer name overlay index {OVERLAY} mtu {MTU}
+"""
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    assert os.geteuid() == 0, "these tests load eBPF programs: run them as root"
+    folder = tmp_path_factory.mktemp("bpf")
+    home, pins = folder / "netns", folder / "bpffs"
+    pins.mkdir()
+    with ExitStack() as stack:
+        libc.mount("bpf", pins, "bpf")
+        stack.callback(libc.umount, pins)
+        netns.create(home)
+        stack.callback(netns.delete, home)
+        ip = ["nsenter", f"--net={home}", "ip", "-batch", "-"]
+        subprocess.run(ip, input=DEVICES, text=True, check=True)
+        programs = Programs(pins, home)
+        stack.callback(programs.close)
+        fill(programs)
+        yield programs
+
+
+@pytest.fixture
+def programs(loaded: Programs) -> Programs:
+    """With no connection left to the host's stack."""
+    flows = loaded.maps["stack_flows"]
+    for key in list(flows.keys(len(loaded.contract.pack("flow")))):
+        flows.discard(key)
+    return loaded

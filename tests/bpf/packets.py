@@ -1,0 +1,69 @@
+"""Packets as values: pure functions that put headers around a payload."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address
+
+from tulle.model.address import Address
+
+ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
+ICMP, TCP, UDP, FRAGMENT, ICMPV6, SCTP = 1, 6, 17, 44, 58, 132
+MORE_FRAGMENTS = 0x2000
+
+
+def ethernet(destination: bytes, source: bytes, payload: bytes, ethertype: int = 0) -> bytes:
+    """A frame; without ``ethertype`` the one that an IP header's first byte tells."""
+    known = ETH_IPV4 if payload[0] >> 4 == 4 else ETH_IPV6
+    return destination + source + struct.pack("!H", ethertype or known) + payload
+
+
+def ip(
+    source: Address,
+    destination: Address,
+    protocol: int,
+    payload: bytes,
+    hop_limit: int = 64,
+    fragment: int = 0,
+) -> bytes:
+    """An IP packet of the addresses' family. ``fragment``: IPv4's flags and offset, 16 bits."""
+    if source.version == 6:
+        head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, hop_limit)
+        return head + source.packed + destination.packed + payload
+    ends = source.packed + destination.packed
+    head = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(payload), 1, fragment, hop_limit, protocol)
+    total = checksum(head + b"\0\0" + ends)
+    return head + struct.pack("!H", total) + ends + payload
+
+
+def ipv6_fragment(protocol: int, payload: bytes, offset: int = 0, more: bool = True) -> bytes:
+    """IPv6's fragment header; ``offset`` in units of eight bytes (RFC 8200, section 4.5)."""
+    return struct.pack("!BBHI", protocol, 0, offset << 3 | more, 1) + payload
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ports(source: int, destination: int, rest: bytes = bytes(16)) -> bytes:
+    """How TCP, UDP and SCTP headers begin."""
+    return struct.pack("!HH", source, destination) + rest
+
+
+def echo(identifier: int) -> bytes:
+    """An ICMP or ICMPv6 echo request as far as it is looked at."""
+    return struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
+
+
+def arp(sender_mac: bytes, sender: IPv4Address, target: IPv4Address) -> bytes:
+    """An ARP request (RFC 826)."""
+    return struct.pack("!HHBBH", 1, ETH_IPV4, 6, 4, 1) + sender_mac + sender.packed + bytes(6) + target.packed
+
+
+def vxlan(vni: int, frame: bytes) -> bytes:
+    """VXLAN's header (RFC 7348, section 5) and the inner frame."""
+    return struct.pack("!II", 0x08000000, vni << 8) + frame

@@ -1,0 +1,85 @@
+"""What comes from other nodes by the uplink: Pods here get it at once, the rest is the host's stack's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cluster import A_MAC, GATEWAY_MAC, OVERLAY, ROUTER_MAC, UPLINK, V4, V6, Family, flow
+from packets import ETH_ARP, MORE_FRAGMENTS, TCP, arp, echo, ethernet, ip, ports
+from programs import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Programs
+
+from tulle.model.address import Address
+
+NODE_MAC = bytes.fromhex("0a00000000fe")
+
+
+def received(packet: bytes, ethertype: int = 0) -> bytes:
+    return ethernet(NODE_MAC, ROUTER_MAC, packet, ethertype)
+
+
+def rows(family: Family) -> Iterator[tuple[str, Address, Address, int, str]]:
+    """(name, source, destination, hop limit, reason)."""
+    here = family.a
+    yield "Pod on a native node", family.native, here, 64, "REASON_LOCAL_POD"
+    yield "Pod behind routers", family.routed, here, 62, "REASON_LOCAL_POD"
+    yield "another node", family.other_node, here, 64, "REASON_LOCAL_POD"
+    yield "outside", family.outside, here, 64, "REASON_STACK"
+    yield "to the node", family.native, family.node, 64, "REASON_STACK"
+    yield "no such Pod", family.native, family.nobody, 64, "REASON_STACK"
+    yield "passing through", family.native, family.overlay, 64, "REASON_STACK"
+    yield "last hop", family.native, here, 1, "REASON_HOP_LIMIT"
+    yield "multicast", family.native, family.multicast, 64, "REASON_STACK"
+
+
+TABLE = [pytest.param(f, *row[1:], id=f"{f}: {row[0]}") for f in (V4, V6) for row in rows(f)]
+
+
+@pytest.mark.parametrize(("family", "source", "destination", "hop_limit", "reason"), TABLE)
+def test_from_uplink(
+    programs: Programs, family: Family, source: Address, destination: Address, hop_limit: int, reason: str
+) -> None:
+    def packet(hops: int) -> bytes:
+        return ip(source, destination, TCP, ports(80, 40000), hops)
+
+    outcome = programs.run("from_uplink", received(packet(hop_limit)), UPLINK)
+    assert list(outcome.counted) == [("HOOK_FROM_UPLINK", reason)]
+    if reason == "REASON_LOCAL_POD":
+        assert outcome.action == TC_ACT_REDIRECT
+        assert outcome.packet == ethernet(A_MAC, GATEWAY_MAC, packet(hop_limit - 1))
+    else:
+        assert outcome.action == TC_ACT_OK
+        assert outcome.packet == received(packet(hop_limit))
+
+
+def test_answers_to_the_stack(programs: Programs) -> None:
+    """A fragment has no ports, and what the host translates must pass by it both ways."""
+    answer = ip(V4.native, V4.a, TCP, ports(80, 40000))
+    programs.maps["stack_flows"][flow(programs, V4.native, V4.a, TCP, (80, 40000))] = b"\1"
+    fragment = ip(V4.native, V4.a, TCP, ports(80, 40000), fragment=MORE_FRAGMENTS)
+    for packet, reason in ((answer, "REASON_STACK_FLOW"), (fragment, "REASON_FRAGMENT")):
+        outcome = programs.run("from_uplink", received(packet), UPLINK)
+        assert list(outcome.counted) == [("HOOK_FROM_UPLINK", reason)]
+        assert outcome.action == TC_ACT_OK
+
+
+def test_arp_on_the_uplink(programs: Programs) -> None:
+    asked = arp(ROUTER_MAC, V4.other_node, V4.node)  # type: ignore[arg-type]
+    outcome = programs.run("from_uplink", received(asked, ETH_ARP), UPLINK)
+    assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", "REASON_STACK")])
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=str)
+def test_overlay_packet_without_an_outer_header(programs: Programs, family: Family) -> None:
+    """Nobody has vouched for its source. Real outer headers: ``tests/netns/test_drops.py``."""
+    packet = received(ip(family.overlay, family.a, family.icmp, echo(1)))
+    outcome = programs.run("from_overlay", packet, OVERLAY)
+    assert list(outcome.counted) == [("HOOK_FROM_OVERLAY", "DROP_OVERLAY_SENDER")]
+    assert outcome.action == TC_ACT_SHOT
+    assert len(outcome.events) == 1
+
+
+def test_no_ip_in_the_overlay(programs: Programs) -> None:
+    asked = arp(ROUTER_MAC, V4.other_node, V4.node)  # type: ignore[arg-type]
+    outcome = programs.run("from_overlay", received(asked, ETH_ARP), OVERLAY)
+    assert (outcome.action, list(outcome.counted)) == (TC_ACT_SHOT, [("HOOK_FROM_OVERLAY", "DROP_NOT_IP")])
