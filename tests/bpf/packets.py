@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
-
 from tulle.model.address import Address
 
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
@@ -59,7 +57,7 @@ def echo(identifier: int) -> bytes:
     return struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
 
 
-def arp(sender_mac: bytes, sender: IPv4Address, target: IPv4Address) -> bytes:
+def arp(sender_mac: bytes, sender: Address, target: Address) -> bytes:
     """An ARP request (RFC 826)."""
     return struct.pack("!HHBBH", 1, ETH_IPV4, 6, 4, 1) + sender_mac + sender.packed + bytes(6) + target.packed
 

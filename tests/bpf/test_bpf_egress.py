@@ -1,4 +1,4 @@
-"""What leaves the host's stack: connections between Pods that it forwards are remembered, for their answers."""
+"""What leaves the host's stack: connections between Pods are remembered there, for their answers."""
 
 from __future__ import annotations
 

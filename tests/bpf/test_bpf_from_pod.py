@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 
 import packets
 import pytest
@@ -139,12 +139,12 @@ def only_ipv4() -> Iterator[Case]:
     short = bytearray(ip(a, b, UDP, ports(1, 2)))
     short[0] = 0x44
     yield Case("header length below 20", sent(bytes(short)), "DROP_MALFORMED")
-    yield Case("broadcast", sent(ip(a, IPv4Address("255.255.255.255"), UDP, ports(1, 2))), "REASON_STACK")
+    yield Case("broadcast", sent(ip(a, ip_address("255.255.255.255"), UDP, ports(1, 2))), "REASON_STACK")
 
     def ask(
         name: str, reason: str, mac: bytes, sender: Address, frame_mac: bytes = A_MAC, cut: int = 0
     ) -> Case:
-        asked = arp(mac, IPv4Address(sender), IPv4Address("169.254.1.1"))
+        asked = arp(mac, sender, V4.link_local)
         return Case(name, sent(asked[: len(asked) - cut], frame_mac, packets.ETH_ARP), reason)
 
     yield ask("ARP", "REASON_STACK", A_MAC, a)
@@ -230,6 +230,6 @@ def test_a_drop_is_told_with_its_flow(programs: Programs, family: Family) -> Non
 
 
 def test_an_arp_drop_is_told_with_its_sender(programs: Programs) -> None:
-    asked = arp(A_MAC, IPv4Address(V4.b), IPv4Address("169.254.1.1"))
+    asked = arp(A_MAC, V4.b, V4.link_local)
     [event] = programs.run("from_pod", sent(asked, ethertype=packets.ETH_ARP), A_LINK).events
     assert bytes(event.flow.source) == to_bytes(V4.b)

@@ -64,7 +64,7 @@ def test_answers_to_the_stack(programs: Programs) -> None:
 
 
 def test_arp_on_the_uplink(programs: Programs) -> None:
-    asked = arp(ROUTER_MAC, V4.other_node, V4.node)  # type: ignore[arg-type]
+    asked = arp(ROUTER_MAC, V4.other_node, V4.node)
     outcome = programs.run("from_uplink", received(asked, ETH_ARP), UPLINK)
     assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", "REASON_STACK")])
 
@@ -80,6 +80,6 @@ def test_overlay_packet_without_an_outer_header(programs: Programs, family: Fami
 
 
 def test_no_ip_in_the_overlay(programs: Programs) -> None:
-    asked = arp(ROUTER_MAC, V4.other_node, V4.node)  # type: ignore[arg-type]
+    asked = arp(ROUTER_MAC, V4.other_node, V4.node)
     outcome = programs.run("from_overlay", received(asked, ETH_ARP), OVERLAY)
     assert (outcome.action, list(outcome.counted)) == (TC_ACT_SHOT, [("HOOK_FROM_OVERLAY", "DROP_NOT_IP")])
