@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+
 from tulle.model.address import Address
 
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
