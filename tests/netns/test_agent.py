@@ -6,6 +6,7 @@ import json
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -173,6 +174,33 @@ def test_addresses_of_an_earlier_boot_are_free(cluster: Cluster) -> None:
     node.start_agent()
     assert node.add("a").ips[0] == "10.244.1.1"
     assert not old.exists()
+
+
+def test_status_shows_the_kernel_and_uninstall_leaves_nothing(cluster: Cluster) -> None:
+    one, _ = cluster(Spec(nodes=2), "--routing=overlay")
+    a = one.add("a")
+    places = [f"--state-dir={one.folder}/state", f"--bpffs={one.bpffs}"]
+    tulle = (sys.executable, "-m", "tulle")
+    shown = json.loads(one.run(*tulle, "status", *places, "-o", "json").stdout)
+    assert shown["pods"] == [
+        {"pod": "default/node-1-a", "ips": a.ips, "link": a.result["interfaces"][0]["name"]}
+    ]
+    assert {"prefix": "10.244.2.0/24", "transport": "overlay", "node": "172.30.1.12"} in shown["prefixes"]
+    assert a.ips[1] in one.run(*tulle, "status", *places).stdout
+    places += [
+        f"--run-dir={one.folder}/run",
+        f"--cni-conf-dir={one.folder}/net.d",
+        f"--cni-bin-dir={one.folder}/bin",
+    ]
+    refused = one.run(*tulle, "uninstall", *places, check=False)
+    assert refused.returncode == 1 and "1 Pods are connected (default/node-1-a)" in refused.stderr
+    one.call("DEL", a)
+    one.kill_agent(signal.SIGTERM)
+    one.run(*tulle, "uninstall", *places)
+    assert not one.bpffs.exists() and not list((one.folder / "net.d").iterdir())
+    assert "proto 84" not in one.run("ip", "route").stdout
+    assert "tulle-overlay" not in one.run("ip", "link").stdout
+    assert one.run("nft", "list", "tables").stdout == ""
 
 
 def test_sigterm_ends_the_agent_and_nothing_else(cluster: Cluster) -> None:

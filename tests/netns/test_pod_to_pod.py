@@ -8,7 +8,7 @@ import pytest
 from conftest import Node, Pod, enter
 
 from tulle.lab.spec import Spec
-from tulle.pod_to_pod.datapath import read_counters
+from tulle.pod_to_pod.datapath import Pinned
 
 Cluster = Callable[..., list[Node]]
 
@@ -20,7 +20,7 @@ def ping(source: Pod | Node, address: str, *options: str) -> bool:
 
 def counted(node: Node, hook: str) -> dict[str, int]:
     """Packets by reason at a hook."""
-    return {reason: packets for at, reason, packets, _ in read_counters(node.bpffs) if at == hook}
+    return {c.reason: c.packets for c in Pinned(node.bpffs).counters() if c.hook == hook}
 
 
 def listen(pod: Pod, address: str, port: int) -> None:
@@ -49,7 +49,7 @@ def test_pods_of_one_node_reach_each_other_by_the_short_cut(cluster: Cluster) ->
     [node] = cluster()
     a, b = node.add("a"), node.add("b")
     assert all(ping(a, ip) for ip in b.ips)
-    assert counted(node, "from_pod")["reason_local_pod"] == 4
+    assert counted(node, "from_pod")["local_pod"] == 4
     assert all(ping(node, ip) for ip in a.ips), "agents of the node reach its Pods (N-03)"
     assert all(ping(a, ip) for ip in node.ips), "a Pod reaches its own node"
 
@@ -75,7 +75,7 @@ def test_pods_of_two_nodes_reach_each_other_without_nat(cluster: Cluster, routin
             listen(b, ip, 5000)
             assert seen_as(source, ip, 5000) == expected, "the receiver sees the sender's own address (N-05)"
     assert all(ping(a, ip) for ip in two.ips), "a Pod reaches the other node"
-    transport = "reason_native" if routing == "native" else "reason_overlay"
+    transport = "native" if routing == "native" else "overlay"
     assert counted(one, "from_pod")[transport] >= 2 * len(b.ips)
 
 
@@ -108,7 +108,7 @@ def test_a_pod_is_told_when_its_packet_lived_too_long(cluster: Cluster) -> None:
     a, b = node.add("a"), node.add("b")
     said = a.run("ping", "-c", "1", "-t", "1", b.ips[0], check=False).stdout
     assert f"From {node.ips[0]}" in said and "Time to live exceeded" in said
-    assert counted(node, "from_pod")["reason_hop_limit"] == 1
+    assert counted(node, "from_pod")["hop_limit"] == 1
 
 
 @pytest.mark.parametrize("family", [0, 1])
@@ -118,7 +118,7 @@ def test_a_pod_learns_the_size_that_fits_through_the_overlay(cluster: Cluster, f
     a, b = one.add("a"), two.add("b")
     said = a.run("ping", "-M", "do", "-c", "2", "-W", "2", "-s", "1440", b.ips[family], check=False).stdout
     assert "1450" in said, said
-    assert counted(one, "from_pod")["reason_too_big"] == 1
+    assert counted(one, "from_pod")["too_big"] == 1
     assert ping(a, b.ips[family], "-c", "2", "-s", "1440"), "smaller fragments pass, once both ends know"
 
 
@@ -185,7 +185,7 @@ def test_connections_that_the_host_translates_stay_with_the_host(cluster: Cluste
     listen(b, b.ips[0], 5000)
     assert seen_as(a, "10.96.0.10", 53) == a.ips[0]
     hook = "from_pod" if where == "same node" else "from_uplink"
-    assert counted(one, hook)["reason_stack_flow"] == 1
+    assert counted(one, hook)["stack_flow"] == 1
 
 
 def test_the_overlay_takes_packets_only_from_the_node_they_belong_to(cluster: Cluster) -> None:

@@ -1,11 +1,21 @@
-"""``tulle agent``."""
+"""``tulle agent``, ``tulle status``, ``tulle uninstall``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+
+class Output(StrEnum):
+    """What ``-o`` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -21,10 +31,15 @@ def _network(text: str) -> Any:
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command()(agent)
+    app.command()(status)
+    app.command()(uninstall)
+
+
+Config = Annotated[Path | None, typer.Option(help="Settings file; docs/agent.yaml explains it.")]
 
 
 def agent(
-    config: Annotated[Path | None, typer.Option(help="Settings file; docs/agent.yaml explains it.")] = None,
+    config: Config = None,
     kubeconfig: Annotated[str, typer.Option(help="In a Pod: its service account.")] = "",
     node_name: Annotated[str, typer.Option(help="In the API. (default: the host name)")] = "",
     routing: Annotated[
@@ -89,3 +104,61 @@ def agent(
         level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     uvloop.run(run.run(chosen))
+
+
+def status(
+    config: Config = None,
+    state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
+    bpffs: Annotated[str, _path("(default: /sys/fs/bpf/tulle)")] = "",
+    output: Annotated[Output, typer.Option("--output", "-o", help="table or json.")] = Output.TABLE,
+) -> None:
+    """Show this node as its kernel has it: Pods, ways to other nodes, packets and drops by reason."""
+    import msgspec
+
+    from tulle.agent import settings, status
+
+    chosen = settings.load(config, {"stateDir": state_dir, "bpffs": bpffs})
+    found = status.node_status(chosen)
+    if output is Output.JSON:
+        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    _print_table(("POD", "ADDRESSES", "LINK"), ((p.pod, ", ".join(p.ips), p.link) for p in found.pods))
+    _print_table(("PREFIX", "WAY", "NODE"), ((p.prefix, p.transport, p.node) for p in found.prefixes))
+    _print_table(
+        ("HOOK", "REASON", "PACKETS", "BYTES"),
+        ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
+    )
+
+
+def _print_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, "")
+
+
+def uninstall(
+    config: Config = None,
+    state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
+    run_dir: Annotated[str, _path("(default: /run/tulle)")] = "",
+    bpffs: Annotated[str, _path("(default: /sys/fs/bpf/tulle)")] = "",
+    cni_conf_dir: Annotated[str, _path("(default: /etc/cni/net.d)")] = "",
+    cni_bin_dir: Annotated[str, _path("(default: /opt/cni/bin)")] = "",
+) -> None:
+    """Take away what an agent left on this node, once no Pod is connected and the agent has ended."""
+    import asyncio
+
+    from tulle.agent import settings
+    from tulle.agent.uninstall import uninstall
+
+    flags = {
+        "stateDir": state_dir,
+        "runDir": run_dir,
+        "bpffs": bpffs,
+        "cniConfDir": cni_conf_dir,
+        "cniBinDir": cni_bin_dir,
+    }
+    asyncio.run(uninstall(settings.load(config, flags)))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 _HEADER = struct.Struct("=HBBIIIII")
 _TYPE = struct.Struct("=III")
-_MAGIC: Final = 0xEB9F
+_MAGIC: Final = struct.pack("=H", 0xEB9F)
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD, _TYPEDEF, _VOLATILE, _CONST = range(1, 11)
 _RESTRICT, _FUNC, _FUNC_PROTO, _VAR, _DATASEC, _FLOAT, _DECL_TAG, _TYPE_TAG, _ENUM64 = range(11, 20)
@@ -132,9 +132,9 @@ class Contract:
 
 
 def _parse(raw: bytes) -> tuple[bytes, list[_Type]]:
-    magic, _, _, length, type_offset, type_length, text_offset, text_length = _HEADER.unpack_from(raw)
-    if magic != _MAGIC:
+    if len(raw) < _HEADER.size or not raw.startswith(_MAGIC):
         raise ValueError("not BTF")
+    _, _, _, length, type_offset, type_length, text_offset, text_length = _HEADER.unpack_from(raw)
     text = raw[length + text_offset :][:text_length]
     return text, list(_types(raw[length + type_offset :][:type_length], text))
 

@@ -205,6 +205,11 @@ def _on_each_cpu(size: int) -> int:
     return (size + 7 & ~7) * _call("count the CPUs", "libbpf_num_possible_cpus")
 
 
+def open_map(pin: Path, value_size: int) -> Map:
+    """A pinned map."""
+    return Map(open_pinned(pin), value_size, pin.name)
+
+
 def open_per_cpu(pin: Path, value_size: int) -> Map:
     """A pinned per-CPU map; a lookup gives the values of all CPUs, one behind the other."""
     return Map(open_pinned(pin), _on_each_cpu(value_size), pin.name)

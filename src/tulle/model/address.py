@@ -35,6 +35,12 @@ def mapped_length(network: Network) -> int:
     return network.prefixlen + (_MAPPED_BITS if network.version == 4 else 0)
 
 
+def from_mapped(raw: bytes, length: int) -> Network:
+    """The network of 16 bytes and a prefix length among 128 bits."""
+    address = from_bytes(raw)
+    return ip_network((address.packed, length - (_MAPPED_BITS if address.version == 4 else 0)))
+
+
 def host_network(address: Address) -> Network:
     """The network that holds this one address: ``/32`` or ``/128``."""
     return ip_network(address)

@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -15,7 +16,7 @@ from tulle.kernel import libbpf, tc
 from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, RingBuffer
 from tulle.kernel.netlink import Request
-from tulle.model.address import Address, mapped_length, to_bytes
+from tulle.model.address import Address, from_bytes, from_mapped, mapped_length, to_bytes
 from tulle.pod_to_pod.topology import Remote, Transport
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,16 @@ def _open_objects() -> list[BpfObject]:
 
 def _folder(root: Path, contract: Contract) -> Path:
     return root / f"v{contract.enums['contract']['CONTRACT_VERSION'].value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many packets went by a hook for a reason, as ``bpf/contract.h`` names both."""
+
+    hook: str
+    reason: str
+    packets: int
+    bytes: int
 
 
 class Datapath:
@@ -157,20 +168,41 @@ class Datapath:
         )
 
 
-def read_counters(root: Path) -> Iterator[tuple[str, str, int, int]]:
-    """(hook, reason, packets, bytes) of a node for all that is not zero, also while its agent is away.
+class Pinned:
+    """A node's maps, to be read only; also while no agent runs.
 
-    Raises ``KernelError`` when nothing is pinned at ``root``.
+    Raises ``KernelError`` (ENOENT) when nothing is pinned at ``root``.
     """
-    contract = _open_objects()[0].contract
-    table = libbpf.open_per_cpu(_folder(root, contract) / "maps" / "counters", len(contract.pack("counter")))
-    reasons, hooks = contract.enums["reason"], contract.enums["hook"]
-    size = len(contract.pack("counter"))
-    for hook in list(hooks)[:-1]:
-        for reason in list(reasons)[:-1]:
-            index = hook * reasons["REASON_COUNT"] + reason
-            raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
-            each = [contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
-            packets, total = sum(c.packets for c in each), sum(c.bytes for c in each)
-            if packets:
-                yield hook.name.removeprefix("HOOK_").lower(), reason.name.lower(), packets, total
+
+    def __init__(self, root: Path) -> None:
+        self._contract = _open_objects()[0].contract
+        self._maps = _folder(root, self._contract) / "maps"
+
+    def counters(self) -> Iterator[Count]:
+        """Whatever is not zero, summed over the CPUs."""
+        size = len(self._contract.pack("counter"))
+        table = libbpf.open_per_cpu(self._maps / "counters", size)
+        reasons, hooks = self._contract.enums["reason"], self._contract.enums["hook"]
+        for hook in list(hooks)[:-1]:
+            for reason in list(reasons)[:-1]:
+                index = hook * reasons["REASON_COUNT"] + reason
+                raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
+                each = [self._contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+                if packets := sum(c.packets for c in each):
+                    at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
+                    yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
+
+    def remotes(self) -> Iterator[tuple[str, str, str]]:
+        """Each prefix elsewhere in the cluster with its transport and the node it leads to."""
+        transports = self._contract.enums["transport"]
+        size = len(self._contract.pack("remote"))
+        table = libbpf.open_map(self._maps / "remotes", size)
+        for key in table.keys(len(self._contract.pack("prefix"))):
+            raw = table.get(key)
+            if raw is None:
+                continue  # it went meanwhile
+            prefix, remote = self._contract.unpack("prefix", key), self._contract.unpack("remote", raw)
+            node = from_bytes(bytes(remote.node))
+            way = transports(remote.transport).name.removeprefix("TRANSPORT_").lower()
+            network = from_mapped(bytes(prefix.address), prefix.length)
+            yield str(network), way, str(node) if node != _NOWHERE else "as the routes say"

@@ -8,11 +8,13 @@ inside never does: not to Pods, not to nodes, nor to the destinations that the s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import collapse_addresses
+from ipaddress import collapse_addresses, ip_network
+from typing import Final
 
 from tulle.model.address import Network
 
 TABLE = "tulle"
+MULTICAST: Final[tuple[Network, ...]] = (ip_network("224.0.0.0/4"), ip_network("ff00::/8"))
 
 
 def ruleset(pods: Iterable[Network], kept: Iterable[Network]) -> str:
@@ -35,9 +37,8 @@ def ruleset(pods: Iterable[Network], kept: Iterable[Network]) -> str:
 
 def _set(version: int, kept: Iterable[Network]) -> list[str]:
     """A named set, to which nftables has a fast lookup; overlapping prefixes become one."""
-    elements = [n for n in kept if n.version == version]
-    multicast = "224.0.0.0/4" if version == 4 else "ff00::/8"
-    text = ", ".join([multicast, *map(str, collapse_addresses(elements))])  # type: ignore[type-var]
+    elements = [n for n in (*MULTICAST, *kept) if n.version == version]
+    text = ", ".join(map(str, collapse_addresses(elements)))  # type: ignore[type-var]
     return [
         f"  set kept{version} {{",
         f"    type ipv{version}_addr; flags interval",

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -58,6 +59,16 @@ class Attachment(msgspec.Struct, frozen=True):
 def link_name(container_id: str, ifname: str) -> str:
     """The host's side of an attachment's veth: 14 characters, the same at every call."""
     return "tul" + hashlib.sha1(f"{container_id}/{ifname}".encode()).hexdigest()[:11]
+
+
+def recorded(state: Path) -> list[Attachment]:
+    """The attachments of this boot as they are on disk, for those who only look."""
+    folder = state / "boots" / _BOOT_ID.read_text().strip()
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with suppress(FileNotFoundError, msgspec.MsgspecError):
+            found.append(msgspec.json.decode(path.read_bytes(), type=Attachment))
+    return found
 
 
 class AttachmentStore:

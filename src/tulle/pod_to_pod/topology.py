@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_network
 
 from tulle.model.address import Address, Interface, Network, host_network
 from tulle.model.objects import Node
+from tulle.pod_to_pod.claims import Claims
 
 VXLAN_OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN adds, by the version of the outer IP header: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8."""
@@ -87,21 +88,26 @@ def peers_of(nodes: Iterable[Node]) -> tuple[list[Peer], list[Problem]]:
     """
     peers: list[Peer] = []
     problems: list[Problem] = []
+    cidrs, addresses = Claims(), Claims()
     for node in sorted(nodes, key=lambda n: n.metadata.name):
         try:
             peer = peer_of(node)
         except ValueError as error:
             problems.append(Problem(node.metadata.name, str(error)))
             continue
-        if clash := _clash(peer, peers):
+        if clash := _clash(peer, cidrs, addresses):
             problems.append(Problem(peer.name, clash))
         elif peer.pod_cidrs and peer.addresses:
             peers.append(peer)
+            for cidr in peer.pod_cidrs:
+                cidrs.add(cidr, peer.name)
+            for address in peer.addresses:
+                addresses.add(host_network(address), peer.name)
     return peers, problems
 
 
 def peer_of(node: Node) -> Peer:
-    """Reads a Node. Raises ``ValueError`` that names the field when an address or CIDR is none."""
+    """Reads a Node. Raises ``ValueError`` that names the field with an address or CIDR that cannot be right."""
     internal = [a.address for a in node.status.addresses if a.type == "InternalIP"]
     try:
         addresses = tuple(map(ip_address, internal))
@@ -111,19 +117,24 @@ def peer_of(node: Node) -> Peer:
         cidrs = tuple(map(ip_network, node.spec.pod_cidrs))
     except ValueError as error:
         raise ValueError(f"spec.podCIDRs: {error}") from error
+    if len({cidr.version for cidr in cidrs}) != len(cidrs):
+        raise ValueError(f"spec.podCIDRs: {', '.join(map(str, cidrs))} has two of a family; one is right")
     return Peer(node.metadata.name, addresses, cidrs)
 
 
-def _clash(peer: Peer, others: Sequence[Peer]) -> str | None:
-    for other in others:
-        for mine in peer.pod_cidrs:
-            for theirs in other.pod_cidrs:
-                if mine.version == theirs.version and mine.overlaps(theirs):
-                    return f"spec.podCIDRs: {mine} overlaps {theirs} of node {other.name}"
+def _clash(peer: Peer, cidrs: Claims, addresses: Claims) -> str | None:
+    """What the peer has that the nodes before it, or itself, have already given another meaning."""
     for cidr in peer.pod_cidrs:
-        for node in (peer, *others):
-            if inside := next((a for a in node.addresses if a in cidr), None):
-                return f"spec.podCIDRs: {cidr} holds {inside}, the address of node {node.name}"
+        if other := cidrs.overlapping(cidr):
+            return f"spec.podCIDRs: {cidr} overlaps {other.prefix} of node {other.node}"
+        if inside := addresses.overlapping(cidr):
+            address = inside.prefix.network_address
+            return f"spec.podCIDRs: {cidr} holds {address}, the address of node {inside.node}"
+        if own := next((a for a in peer.addresses if a in cidr), None):
+            return f"spec.podCIDRs: {cidr} holds {own}, the address of node {peer.name}"
+    for address in peer.addresses:
+        if around := cidrs.overlapping(host_network(address)):
+            return f"status.addresses: {address} lies in {around.prefix}, a Pod CIDR of node {around.node}"
     return None
 
 
