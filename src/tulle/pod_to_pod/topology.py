@@ -107,7 +107,7 @@ def peers_of(nodes: Iterable[Node]) -> tuple[list[Peer], list[Problem]]:
 
 
 def peer_of(node: Node) -> Peer:
-    """Reads a Node. Raises ``ValueError`` that names the field with an address or CIDR that cannot be right."""
+    """Reads a Node. Raises ``ValueError`` that names the field where an address or CIDR is wrong."""
     internal = [a.address for a in node.status.addresses if a.type == "InternalIP"]
     try:
         addresses = tuple(map(ip_address, internal))
