@@ -54,7 +54,7 @@ async def demo(name: str, examples: Path) -> int:
         await _ready(lab, count)
     console.print()
     code = await _verify(lab)
-    console.print(_NEXT)
+    console.print(_NEXT, soft_wrap=True)
     return code
 
 

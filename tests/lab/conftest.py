@@ -1,0 +1,37 @@
+"""A whole cluster for the tests of this folder: made once, and gone without a trace at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from secrets import token_hex
+
+import pytest
+import pytest_asyncio
+from livelab import NODES, Cluster, Pods, cluster
+
+from tulle.kube.client import Client
+from tulle.kube.resources import NAMESPACES, PODS
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Cluster]:
+    """Two nodes, shared by all tests: they must leave it as they found it."""
+    with cluster(nodes=NODES) as shared:
+        yield shared
+
+
+@pytest_asyncio.fixture
+async def client(lab: Cluster) -> AsyncIterator[Client]:
+    async with lab.lab.client() as administrator:
+        yield administrator
+
+
+@pytest_asyncio.fixture
+async def pods(client: Client) -> AsyncIterator[Pods]:
+    namespace = f"t-{token_hex(4)}"
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    await client.create(NAMESPACES, body)
+    yield Pods(client, namespace)
+    await client.delete(NAMESPACES, namespace)
+    for pod in (await client.list(PODS, namespace)).items:
+        await client.delete(PODS, pod["metadata"]["name"], namespace, grace_period_seconds=0)
