@@ -49,12 +49,13 @@ class Definitions:
                     self._empty(record.copy())
 
     def _empty(self, definition: Object) -> None:
-        kind = next(iter(kinds(definition)), None)
-        for _, record in list(self._store.scan(kind.stored)) if kind else ():
-            meta = record.obj["metadata"]
-            if "deletionTimestamp" not in meta:
-                self._writer.delete(kind, meta.get("namespace", ""), meta["name"], {}, Options())
+        for kind in kinds(definition)[:1]:
+            for _, record in list(self._store.scan(kind.stored)):
+                meta = record.obj["metadata"]
+                if "deletionTimestamp" not in meta:
+                    self._writer.delete(kind, meta.get("namespace", ""), meta["name"], {}, Options())
         meta = definition["metadata"]
-        if (kind is None or not self._store.count(kind.stored)) and FINALIZER in meta.get("finalizers", ()):
+        left = self._store.count(f"{definition['spec']['group']}/{definition['spec']['names']['plural']}")
+        if not left and FINALIZER in meta.get("finalizers", ()):
             meta["finalizers"].remove(FINALIZER)
             self._writer.update(self._kind, "", meta["name"], definition, Options())

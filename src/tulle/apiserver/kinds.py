@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tulle.apiserver.status import Cause
+from tulle.apiserver.schema import Shape
+from tulle.apiserver.status import Cause
 
 Object = dict[str, Any]
 Prepare = Callable[[Object, Object | None], None]
-Check = Callable[[Object, Object | None], "list[Cause]"]
+Check = Callable[[Object, Object | None], list[Cause]]
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
@@ -25,7 +25,7 @@ class Kind:
     ``prepare(new, old)`` fills in what depends on other fields, ``check(new, old)`` returns what is wrong
     beyond the schema; ``old`` is None when the object is created.  ``fields`` are the selectable fields
     besides name and namespace, each with what it counts as where it is absent.  ``columns`` are the
-    additionalPrinterColumns of a custom kind.
+    additionalPrinterColumns of a custom kind.  ``shape`` is the schema, ready for use.
     """
 
     group: str
@@ -49,6 +49,10 @@ class Kind:
     custom: bool = False
     columns: list[Object] | None = None
     scale_paths: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", Shape(self.schema))
 
     @property
     def api_version(self) -> str:

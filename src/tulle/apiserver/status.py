@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tulle.apiserver.kinds import Kind
 from tulle.errors import ApiError
+
+if TYPE_CHECKING:
+    from tulle.apiserver.kinds import Kind
 
 REASONS = {
     400: "BadRequest",

@@ -27,7 +27,7 @@ BACKLOG = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which changes one watch sees, and as what: leaving the selection is a deletion, entering an addition."""
+    """Which changes one watch sees, and as what: leaving the selection deletes, entering it adds."""
 
     kind: Kind
     view: View

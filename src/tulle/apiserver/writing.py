@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tulle.apiserver import checks, patch, schema, status
+from tulle.apiserver import checks, patch, status
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.registry import Registry
 from tulle.apiserver.store import Record, Store
@@ -148,7 +148,7 @@ class Writer:
         given.setdefault("apiVersion", kind.api_version)
         given.setdefault("kind", kind.kind)
         _check_type(kind, given)
-        found = schema.settle(kind.schema, given)
+        found = kind.shape.settle(given)
         unreadable = f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}'
         if found.unknown and options.validation == "Strict":
             listed = ", ".join(f'unknown field "{path}"' for path in found.unknown)
