@@ -1,0 +1,1 @@
+"""Measures what Tulle promises in figures: ``python -m bench``. See docs/benchmarks.md."""

@@ -1,0 +1,136 @@
+"""What Tulle is measured against: the same Pods on the same wires, connected by the kernel alone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.namespaces import configure, ip, make
+from bench.nodes import wires
+from tulle.lab.spec import Host
+
+_FORWARD = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
+_GATEWAYS = ("169.254.1.1", "fe80::1")
+_GATEWAY_MAC, _POD_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+_VXLAN_MTU = 1450  # of the underlay's 1500 bytes, VXLAN over IPv4 takes 50
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two network namespaces: a client in one, a server in the other at ``addresses``, IPv4 first."""
+
+    client: Path
+    server: Path
+    addresses: tuple[str, ...]
+
+
+def bare_veth(folder: Path, stack: ExitStack) -> Pair:
+    """Two namespaces and one veth pair, nothing in between."""
+    one, two = (make(folder / name, stack) for name in ("one", "two"))
+    ip(one, [f"link add eth0 type veth peer name eth0 netns {two}"])
+    for number, namespace in enumerate((one, two), 1):
+        ip(namespace, [*_on_link(number), "link set eth0 up"])
+    return Pair(one, two, _address(2))
+
+
+def bridge(folder: Path, stack: ExitStack) -> Pair:
+    """Two Pods of one node on a Linux bridge."""
+    node = make(folder / "node", stack)
+    ip(node, _bridge())
+    pods = [make(folder / f"pod-{number}", stack) for number in (1, 2)]
+    for number, pod in enumerate(pods, 1):
+        ip(node, [*_plug(f"pod-{number}", pod), f"link set pod-{number} master br0"])
+        ip(pod, [*_on_link(number), "link set eth0 up"])
+    return Pair(pods[0], pods[1], _address(2))
+
+
+def between_nodes(folder: Path, stack: ExitStack) -> tuple[Pair, Pair]:
+    """Two nodes that speak to each other, and a Pod on each that the kernel's own routes connect."""
+    plan, (one, two) = wires(folder, stack, 2)
+    first, second = plan.nodes
+    pods = [
+        _routed_pod(folder / "pod-1", stack, one, first, second),
+        _routed_pod(folder / "pod-2", stack, two, second, first),
+    ]
+    direct = Pair(one, two, tuple(str(address.ip) for address in second.addresses))
+    return direct, Pair(pods[0], pods[1], _pod_addresses(second))
+
+
+def vxlan(folder: Path, stack: ExitStack) -> Pair:
+    """On each of two nodes a bridge, on it a Pod and a VXLAN device: one Ethernet for all Pods.
+
+    Without the outer checksum over IPv4, as Tulle's overlay; with it, the baseline would be slower.
+    """
+    plan, nodes = wires(folder, stack, 2)
+    pods = []
+    for number, (host, peer, node) in enumerate(zip(plan.nodes, reversed(plan.nodes), nodes, strict=True), 1):
+        pod = make(folder / f"pod-{number}", stack)
+        local, remote = host.addresses[0].ip, peer.addresses[0].ip
+        device = f"type vxlan id 42 dstport 4789 local {local} remote {remote} noudpcsum"
+        ip(
+            node,
+            [
+                *_bridge(),
+                *_plug("pod", pod, _VXLAN_MTU),
+                f"link add vxlan0 mtu {_VXLAN_MTU} {device}",
+                *(f"link set {port} master br0 up" for port in ("pod", "vxlan0")),
+            ],
+        )
+        ip(pod, [*_on_link(number), "link set eth0 up"])
+        pods.append(pod)
+    return Pair(pods[0], pods[1], _address(2))
+
+
+def _bridge() -> list[str]:
+    return ["link add br0 type bridge mcast_snooping 0", "link set br0 up"]
+
+
+def _plug(name: str, pod: Path, mtu: int = 1500) -> list[str]:
+    """A veth pair between a node and a Pod: ``name`` here, ``eth0`` there."""
+    return [
+        f"link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pod}",
+        f"link set {name} up",
+    ]
+
+
+def _routed_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Host) -> Path:
+    """A Pod as Tulle connects it, with fixed neighbours and an address without a subnet, but no eBPF."""
+    pod = make(folder, stack)
+    ip(node, [*_plug("pod", pod), f"link set pod address {_GATEWAY_MAC}"])
+    ip(pod, [f"link set eth0 address {_POD_MAC}", "link set eth0 up"])
+    configure(node, _FORWARD)
+    for address, cidr, via, gateway in zip(
+        _pod_addresses(host), peer.pod_cidrs, peer.addresses, _GATEWAYS, strict=True
+    ):
+        ip(
+            pod,
+            [
+                f"address add {address} dev eth0",
+                f"route add {gateway} dev eth0",
+                f"neighbour add {gateway} lladdr {_GATEWAY_MAC} dev eth0 nud permanent",
+                f"route add default via {gateway} dev eth0",
+            ],
+        )
+        ip(
+            node,
+            [
+                f"route add {address} dev pod",
+                f"neighbour add {address} lladdr {_POD_MAC} dev pod nud permanent",
+                f"route add {cidr} via {via.ip}",
+            ],
+        )
+    return pod
+
+
+def _on_link(number: int) -> list[str]:
+    v4, v6 = _address(number)
+    return [f"address add {v4}/16 dev eth0", f"address add {v6}/64 dev eth0"]
+
+
+def _address(number: int) -> tuple[str, str]:
+    return f"10.244.0.{number}", f"fd00:10:244::{number}"
+
+
+def _pod_addresses(host: Host) -> tuple[str, ...]:
+    return tuple(str(cidr[2]) for cidr in host.pod_cidrs)

@@ -1,0 +1,137 @@
+"""Tulle's own side: nodes with real agents on the lab's underlay, Pods connected by real CNI calls.
+
+No API is there: an agent finds its Node objects in the snapshot that an earlier one would have left.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from ipaddress import ip_interface
+from pathlib import Path
+
+from bench import namespaces, plugin
+from bench.plugin import Sandbox
+from tulle.errors import LabError
+from tulle.kernel import libc, netns
+from tulle.lab import underlay
+from tulle.lab.spec import Host, Spec, Topology, topology
+
+_NO_API = """
+apiVersion: v1
+kind: Config
+current-context: none
+clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: none, user: {token: none}}]
+contexts: [{name: none, context: {cluster: none, user: none}}]
+"""
+_START_SECONDS = 30.0
+
+
+class Node:
+    """A node with its agent, in ``folder`` and in the network namespace at ``path``."""
+
+    def __init__(self, host: Host, path: Path, folder: Path, stack: ExitStack) -> None:
+        self.host = host
+        self.path = path
+        self._folder = folder
+        self._stack = stack
+        self.socket = folder / "run" / "cni.sock"
+
+    def start(self, bpffs: Path, kubeconfig: Path, routing: str) -> None:
+        """Returns when Pods can be connected. Raises ``LabError``."""
+        settings = {
+            "kubeconfig": kubeconfig,
+            "node-name": self.host.name,
+            "routing": routing,
+            "state-dir": self._folder / "state",
+            "run-dir": self._folder / "run",
+            "bpffs": bpffs,
+            "cni-conf-dir": self._folder / "net.d",
+            "cni-bin-dir": self._folder / "bin",
+        }
+        command = [sys.executable, "-m", "tulle", "agent", *(f"--{k}={v}" for k, v in settings.items())]
+        with self._log.open("wb") as log:
+            self.agent = namespaces.start(self.path, command, self._stack, log)
+        for _ in range(int(_START_SECONDS / 0.02)):
+            if self._ready():
+                return
+            select.select([], [], [], 0.02)
+        raise LabError(f"the agent of {self.host.name} does not start: {self._log.read_text()}")
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "agent.log"
+
+    def _ready(self) -> bool:
+        try:
+            plugin.call(self.socket, "STATUS")
+        except LabError:
+            return False
+        return True
+
+    def sandbox(self, name: str) -> Sandbox:
+        """A network namespace for a Pod, not connected yet."""
+        path = self._folder / "pods" / name
+        return Sandbox(f"{self.host.name}-{name}", namespaces.make(path, self._stack))
+
+    def pod(self, name: str) -> tuple[Path, tuple[str, ...]]:
+        """A connected Pod: its network namespace and its addresses, IPv4 first."""
+        sandbox = self.sandbox(name)
+        _, result = plugin.call(self.socket, "ADD", sandbox)
+        addresses = sorted(
+            (ip_interface(ip["address"]).ip for ip in result["ips"]), key=lambda ip: ip.version
+        )
+        return sandbox.netns, tuple(str(ip) for ip in sorted(addresses, key=lambda ip: ip.version))
+
+
+def wires(folder: Path, stack: ExitStack, nodes: int) -> tuple[Topology, list[Path]]:
+    """The lab's underlay, and on it nodes with nothing but their own addresses: their namespaces."""
+    plan = topology(Spec(nodes=nodes))
+    path = (folder / "netns").__truediv__
+    for name in (underlay.UNDERLAY, *(host.name for host in plan.hosts)):
+        stack.callback(netns.delete, path(name))
+    underlay.build(plan, path)
+    return plan, [path(host.name) for host in plan.nodes]
+
+
+def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -> list[Node]:
+    """Nodes that are ready for Pods, until ``stack`` ends."""
+    plan, paths = wires(folder, stack, nodes)
+    bpffs = folder / "bpf"
+    bpffs.mkdir()
+    libc.mount("bpf", bpffs, "bpf")
+    stack.callback(libc.umount, bpffs)
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(_NO_API)
+    made = []
+    for host, path in zip(plan.nodes, paths, strict=True):
+        _write_snapshot(folder / host.name / "state", plan.nodes)
+        node = Node(host, path, folder / host.name, stack)
+        node.start(bpffs / host.name, kubeconfig, routing)
+        made.append(node)
+    return made
+
+
+def _write_snapshot(state: Path, hosts: Sequence[Host]) -> None:
+    state.mkdir(parents=True)
+    objects = [
+        {
+            "metadata": {"name": host.name},
+            "spec": {"podCIDRs": [str(cidr) for cidr in host.pod_cidrs]},
+            "status": {"addresses": [{"type": "InternalIP", "address": str(a.ip)} for a in host.addresses]},
+        }
+        for host in hosts
+    ]
+    (state / "nodes.json").write_text(json.dumps(objects))
+
+
+def memory(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Resident and proportional size of a process, in MB (10^6 bytes)."""
+    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
+    return sizes["Rss"] * 1024e-6, sizes["Pss"] * 1024e-6
