@@ -1,4 +1,4 @@
-"""Which address a Pod gets: never one that is taken, none is lost, and a freed one comes last (N-01, N-19)."""
+"""Which address a Pod gets: none that is taken, none is lost, a freed one comes last (N-01, N-19)."""
 
 from __future__ import annotations
 
