@@ -5,43 +5,42 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from tulle.kernel.btf import Contract
 from tulle.model.address import from_bytes
 from tulle.pod_to_pod.datapath import Datapath
 
 log = logging.getLogger(__name__)
 
-_QUIET: Final = 10.0  # seconds between two lines about the same reason on the same link
+_QUIET: Final = 10 * 10**9  # ns between two lines about the same reason on the same link
 _MOST: Final = 1024
 
 
 class DropLog:
     """One line for the first of its kind, then at most one in ten seconds with the number in between."""
 
-    def __init__(self, datapath: Datapath) -> None:
-        self._reasons = datapath.contract.enums["reason"]
-        self._hooks = datapath.contract.enums["hook"]
-        self._told: dict[tuple[int, int], tuple[float, int]] = {}
+    def __init__(self, contract: Contract) -> None:
+        self._reasons = contract.enums["reason"]
+        self._hooks = contract.enums["hook"]
+        self._told: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, event: Any) -> None:
         kind = (event.reason, event.ifindex)
         last, unsaid = self._told.get(kind, (-_QUIET, 0))
-        now = time.monotonic()
-        if now - last < _QUIET:
+        if event.time - last < _QUIET:
             self._told[kind] = (last, unsaid + 1)
             return
         if len(self._told) >= _MOST:
             self._told.clear()
-        self._told[kind] = (now, 0)
+        self._told[kind] = (event.time, 0)
         more = f" ({unsaid} more like it)" if unsaid else ""
         log.warning("dropped: %s%s", self.describe(event), more)
 
     def describe(self, event: Any) -> str:
-        """``drop_spoofed_source at from_pod on tul…: 10.0.0.9:80 -> 10.1.0.2:99 protocol 6``."""
+        """``drop_spoofed_source at from_pod on tul…: 10.0.0.9 port 80 -> 10.1.0.2 port 99 protocol 6``."""
         flow = event.flow
         source, destination = from_bytes(bytes(flow.source)), from_bytes(bytes(flow.destination))
         link = str(event.ifindex)
@@ -59,7 +58,7 @@ class DropLog:
 @contextmanager
 def logging_drops(datapath: Datapath) -> Iterator[None]:
     """Drops are logged within the block."""
-    ring = datapath.drops(DropLog(datapath))
+    ring = datapath.drops(DropLog(datapath.contract))
     loop = asyncio.get_running_loop()
     descriptor = ring.fileno()
     loop.add_reader(descriptor, ring.consume)
