@@ -133,8 +133,8 @@ class Attachments:
         attachment = self._store.get(request.container_id, request.ifname)
         if attachment is None or attachment.deleted:
             raise CniError(cni.UNKNOWN_CONTAINER, f"{request.container_id} has no {request.ifname} here")
-        told = {ip.get("address", "").split("/")[0] for ip in (request.conf.prev_result or {}).get("ips", [])}
-        if missing := set(attachment.ips) - told:
+        told = request.conf.prev_result or cni.PrevResult()
+        if missing := set(attachment.ips) - told.addresses:
             raise CniError(cni.BAD_CONFIG, f"prevResult: {', '.join(sorted(missing))} is not among its ips")
         fault = await asyncio.to_thread(link.inspect, attachment, self._datapath)
         if fault:

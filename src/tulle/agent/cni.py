@@ -38,12 +38,26 @@ class ValidAttachment(msgspec.Struct, frozen=True):
     ifname: str
 
 
+class PrevResult(msgspec.Struct, frozen=True):
+    """The result of the plugin before in the chain, or at CHECK our own; handed on as it is."""
+
+    interfaces: list[dict[str, Any]] | None = None
+    ips: list[dict[str, Any]] | None = None
+    routes: list[dict[str, Any]] | None = None
+    dns: dict[str, Any] | None = None
+
+    @property
+    def addresses(self) -> set[str]:
+        """Those of ``ips``, without their prefix lengths."""
+        return {str(ip.get("address", "")).split("/")[0] for ip in self.ips or ()}
+
+
 class NetConf(msgspec.Struct, frozen=True):
     """The network configuration on standard input, as far as it matters here."""
 
     version: str = msgspec.field(name="cniVersion", default="0.1.0")
     name: str = ""
-    prev_result: dict[str, Any] | None = msgspec.field(name="prevResult", default=None)
+    prev_result: PrevResult | None = msgspec.field(name="prevResult", default=None)
     valid: tuple[ValidAttachment, ...] | None = msgspec.field(name="cni.dev/valid-attachments", default=None)
 
 
@@ -132,20 +146,20 @@ def encode_error(version: str, error: CniError) -> bytes:
 
 def encode_result(conf: NetConf, attachment: Attachment, mtu: int) -> bytes:
     """The success result of ADD, behind that of the plugin before in the chain, if there is one."""
-    previous = conf.prev_result or {}
-    interfaces = list(previous.get("interfaces") or [])
+    previous = conf.prev_result or PrevResult()
+    interfaces = list(previous.interfaces or ())
     own = len(interfaces) + 1  # behind the host's side
     size = {"mtu": mtu} if conf.version == "1.1.0" else {}
     interfaces += [
         {"name": attachment.link, "mac": format_mac(GATEWAY_MAC), **size},
         {"name": attachment.ifname, "mac": attachment.mac, "sandbox": attachment.netns, **size},
     ]
-    ips = list(previous.get("ips") or [])
-    routes = list(previous.get("routes") or [])
+    ips = list(previous.ips or ())
+    routes = list(previous.routes or ())
     for address in attachment.addresses:
         version = {} if conf.version.startswith("1.") else {"version": str(address.version)}
         gateway = str(GATEWAYS[address.version])
         ips.append({**version, "address": str(ip_interface(address)), "gateway": gateway, "interface": own})
         routes.append({"dst": str(ANYWHERE[address.version]), "gw": gateway})
     result = {"cniVersion": conf.version, "interfaces": interfaces, "ips": ips, "routes": routes}
-    return msgspec.json.encode(result | {"dns": previous.get("dns") or {}})
+    return msgspec.json.encode(result | {"dns": previous.dns or {}})

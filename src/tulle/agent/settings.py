@@ -63,7 +63,7 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     except OSError as error:
         raise ConfigError(f"settings file {file}: {error.strerror}") from error
     try:
-        from_file = msgspec.to_builtins(msgspec.yaml.decode(text or b"{}", type=Settings))
+        from_file = msgspec.to_builtins(msgspec.yaml.decode(text, type=Settings | None) or Settings())
         given = {name: value for name, value in flags.items() if value not in (None, [], "")}
         settings = msgspec.convert(from_file | given, Settings)
     except msgspec.MsgspecError as error:
