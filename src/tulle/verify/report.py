@@ -89,13 +89,14 @@ def _cell(rows: Sequence[Row]) -> Text:
 
 
 def _broken(failed: Sequence[Row]) -> Group:
-    """One paragraph per broken place, the one with most failures first."""
-    by_hop: dict[str, list[Row]] = defaultdict(list)
+    """A paragraph per broken place, the one with most failures first; Pods in the same trouble share one."""
+    groups: dict[str, list[Row]] = defaultdict(list)
     for row in failed:
-        by_hop[row.hop].append(row)
+        alone = row.source == row.target
+        groups[f"{row.statement}, but: {row.seen}" if alone else row.hop].append(row)
     parts: list[RenderableType] = [Text("\nBroken:", style="bold red")]
-    for hop, rows in sorted(by_hop.items(), key=lambda item: -len(item[1])):
-        parts.append(Text(f"  {hop}: {len(rows)} failed", style="bold"))
+    for heading, rows in sorted(groups.items(), key=lambda item: -len(item[1])):
+        parts.append(Text(f"  {heading}: {len(rows)} failed", style="bold"))
         parts += [Text(f"    {_example(row)}") for row in rows[:MOST_EXAMPLES]]
     return Group(*parts)
 

@@ -1,0 +1,121 @@
+"""Verify holds a real cluster to the network model, and finds what is broken in it, five times."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from livelab import TULLE, Cluster, cluster, run
+
+from tulle.verify.judge import Row
+from tulle.verify.run import Options, verify
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Cluster]:
+    """Three nodes, so that one can be cut off while the others still reach each other."""
+    with cluster(nodes=3) as own:
+        yield own
+
+
+def inside(lab: Cluster, host: str, *command: str, stdin: str = "") -> str:
+    """What a command prints in a host's network namespace, or in that of the underlay."""
+    return run(["nsenter", f"--net={lab.paths.netns(host)}", *command], stdin=stdin).stdout
+
+
+@contextlib.contextmanager
+def filtered(lab: Cluster, host: str, family: str, chain: str) -> Iterator[None]:
+    """An nft table with one chain."""
+    inside(lab, host, "nft", "-f", "-", stdin=f"table {family} broken {{ chain broken {{ {chain}; }}; }}")
+    try:
+        yield
+    finally:
+        inside(lab, host, "nft", "delete", "table", family, "broken")
+
+
+def tulle_verify(lab: Cluster, *flags: str) -> subprocess.CompletedProcess[str]:
+    line = [*TULLE, "verify", "-o", "json", "--kubeconfig", str(lab.paths.kubeconfig), *flags]
+    return run(line, check=False)
+
+
+async def failures(lab: Cluster, once_ready: Callable[[], None]) -> list[Row]:
+    """The rows that fail; ``once_ready`` breaks what can only be broken when the Pods are there."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "Pods become Ready" and done == total:
+            once_ready()
+
+    async with lab.lab.client() as client:
+        verdict = await verify(client, Options(check_timeout=2.5), progress)
+    return [row for row in verdict.rows if not row.ok]
+
+
+def test_the_model_holds(lab: Cluster) -> None:
+    result = tulle_verify(lab)
+    rows: Rows = json.loads(result.stdout)
+    assert [row for row in rows if not row["ok"]] == []
+    assert result.returncode == 0
+    assert {row["family"] for row in rows} == {"", "IPv4", "IPv6"}
+    assert {row["protocol"] for row in rows} == {"", "tcp", "udp", "icmp", "tcp-large", "udp-large"}
+    assert len({(r["from"], r["to"]) for r in rows if r["id"].startswith("pod-to-pod")}) == 6 * 5
+    spaces = json.loads(lab.kubectl("get", "namespaces", "-o", "json").stdout)["items"]
+    mine = [space for space in spaces if space["metadata"]["name"].startswith("tulle-verify")]
+    assert all(space["status"]["phase"] == "Terminating" for space in mine)
+
+
+async def test_finds_a_pod_that_is_cut_off(lab: Cluster) -> None:
+    def cut() -> None:
+        links = [link["ifname"] for link in json.loads(inside(lab, "node-2", "ip", "-j", "link"))]
+        inside(lab, "node-2", "ip", "link", "set", next(n for n in links if n.startswith("tul")), "down")
+
+    found = {row.hop for row in await failures(lab, cut)}
+    assert any(found == {f"node-2 → {pod}", f"{pod} → node-2"} for pod in ("node-2/a", "node-2/b")), found
+
+
+async def test_finds_nat(lab: Cluster) -> None:
+    """On node-1 the short cut is taken away, and the kernel masquerades what its routes forward."""
+
+    def take_short_cut_away() -> None:
+        for link in lab.paths.node("node-1").bpffs.glob("*/links/tul*"):
+            link.unlink()
+
+    masquerade = 'oifname "eth0" ip saddr 10.244.1.0/24 masquerade'
+    with filtered(lab, "node-1", "ip", f"type nat hook postrouting priority 0; {masquerade}"):
+        failed = await failures(lab, take_short_cut_away)
+    assert {row.hop for row in failed} == {"NAT at node-1: the source becomes 172.30.1.11"}
+    assert {(row.id, row.family) for row in failed} == {("pod-to-pod", "IPv4")}
+
+
+LARGE = "meta length > 1400 drop"
+BETWEEN_NODES = [
+    pytest.param(
+        f'oifname "node-3" {LARGE}; iifname "node-3" {LARGE}',
+        "node-3 ↔ all other nodes (only payloads above the MTU)",
+        id="an MTU that nobody is told of",
+    ),
+    pytest.param(
+        'iifname "node-2" meta protocol ip6 drop; oifname "node-2" meta protocol ip6 drop',
+        "node-2 ↔ all other nodes (only IPv6)",
+        id="no IPv6 for one node",
+    ),
+    pytest.param(
+        'iifname "node-1" oifname "node-2" meta l4proto udp drop',
+        "node-1 ↔ node-2 (only UDP)",
+        id="no UDP from one node to another",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rules", "hop"), BETWEEN_NODES)
+def test_finds_what_is_wrong_between_nodes(lab: Cluster, rules: str, hop: str) -> None:
+    with filtered(lab, "underlay", "bridge", f"type filter hook forward priority 0; {rules}"):
+        result = tulle_verify(lab, "--check-timeout", "2.5")
+    rows: Rows = json.loads(result.stdout)
+    assert {row["hop"] for row in rows if not row["ok"]} == {hop}
+    assert result.returncode == 1
