@@ -7,8 +7,8 @@
  * succeeds: the call is left in a queue, a file for each, that the agent works off when it starts.
  *
  * The network configuration names the agent's socket in "agentSocket". To the agent go the CNI_ variables
- * as KEY=VALUE with a NUL each, one more NUL, and standard input; back come the exit code as one digit
- * and standard output.
+ * as KEY=VALUE with a NUL each, one more NUL, and standard input; back come the exit code as one digit,
+ * standard output, and a newline, without which the answer was cut short.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,7 +54,16 @@ static void read_call(void)
 			call_length += got;
 }
 
-/* The string behind "key": in the configuration; our own values hold no escapes. */
+/* Our own values hold no escapes. Those that do cannot be repeated in an error object as they are. */
+static int is_plain(const char *from, const char *to)
+{
+	for (; from < to; from++)
+		if (*from == '\\' || (unsigned char)*from < ' ')
+			return 0;
+	return 1;
+}
+
+/* The string behind "key": in the configuration. */
 static const char *setting(const char *key, const char *otherwise, char *value, size_t size)
 {
 	char quoted[64];
@@ -63,7 +72,7 @@ static const char *setting(const char *key, const char *otherwise, char *value, 
 	snprintf(quoted, sizeof(quoted), "\"%s\"", key);
 	at = strstr(config, quoted);
 	if (!at || !(at = strchr(at + strlen(quoted), '"')) || !(end = strchr(at + 1, '"')) ||
-	    (size_t)(end - at) > size)
+	    (size_t)(end - at) > size || !is_plain(at, end))
 		return otherwise;
 	snprintf(value, size, "%.*s", (int)(end - at - 1), at + 1);
 	return value;
@@ -96,28 +105,26 @@ static int ask_agent(const char *path)
 	return fd;
 }
 
-/* Copies the answer to standard output; the exit code, or -1 when the agent ended without an answer. */
+/* Copies the answer to standard output; the exit code, or -1 when the agent ended before its answer did. */
 static int relay(int fd)
 {
-	static char buffer[1 << 16];
-	int code = -1;
+	static char answer[1 << 20];
+	size_t length = 0;
 	ssize_t got;
 
-	while ((got = read(fd, buffer, sizeof(buffer))) > 0) {
-		size_t skip = code < 0;
-
-		if (skip)
-			code = buffer[0] - '0';
-		fwrite(buffer + skip, 1, got - skip, stdout);
-	}
-	return code;
+	while ((got = read(fd, answer + length, sizeof(answer) - length)) > 0)
+		length += got;
+	if (length < 2 || answer[length - 1] != '\n')
+		return -1;
+	fwrite(answer + 1, 1, length - 2, stdout);
+	return answer[0] - '0';
 }
 
 /* Leaves the DEL for the next agent, whole or not at all. */
 static int queue(const char *path)
 {
 	const char *id = getenv("CNI_CONTAINERID"), *ifname = getenv("CNI_IFNAME");
-	char folder[128], partial[512], whole[512];
+	char parent[128], folder[128], partial[512], whole[512], *slash;
 	int fd;
 
 	if (!id || !*id || strchr(id, '/') || !ifname || !*ifname || strchr(ifname, '/'))
@@ -125,6 +132,10 @@ static int queue(const char *path)
 	snprintf(folder, sizeof(folder), "%s.del", path);
 	snprintf(partial, sizeof(partial), "%s/.%s:%s", folder, id, ifname);
 	snprintf(whole, sizeof(whole), "%s/%s:%s", folder, id, ifname);
+	snprintf(parent, sizeof(parent), "%s", path);
+	if ((slash = strrchr(parent, '/')))
+		*slash = '\0';
+	mkdir(parent, 0700); /* it is not there between a boot and the agent's start */
 	mkdir(folder, 0700);
 	fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0 || write(fd, call, call_length) != (ssize_t)call_length || rename(partial, whole))

@@ -1,7 +1,8 @@
 """The unix socket on which ``tulle-cni`` hands over its calls, and the queue of DEL calls it left.
 
 A call is ``KEY=VALUE`` entries that end with NUL, one more NUL, and the plugin's standard input, up to
-the end of the stream. The answer is ``0`` or ``1``, the plugin's exit code, and its standard output.
+the end of the stream. The answer is ``0`` or ``1``, the plugin's exit code, its standard output, and a
+newline; without that it was cut short.
 """
 
 from __future__ import annotations
@@ -64,13 +65,13 @@ async def answer(call: bytes, attachments: Attachments) -> bytes:
         result = await attachments.handle(request)
     except CniError as error:
         log.warning("CNI call refused with code %d: %s", error.code, error)
-        return b"1" + cni.encode_error(cni.version_of(call), error)
+        return b"1" + cni.encode_error(cni.version_of(call), error) + b"\n"
     except Exception as error:
         log.exception("CNI call failed")
         failure = CniError(cni.INTERNAL, f"internal error: {error!r}", "see the log of tulle agent")
-        return b"1" + cni.encode_error(cni.version_of(call), failure)
+        return b"1" + cni.encode_error(cni.version_of(call), failure) + b"\n"
     log.info("%s %s%s", request.command, request.container_id, f" {request.pod}" if request.pod else "")
-    return b"0" + result
+    return b"0" + result + b"\n"
 
 
 async def drain_queue(queue: Path, attachments: Attachments) -> None:
