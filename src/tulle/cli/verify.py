@@ -97,7 +97,7 @@ def _run(config: ClusterConfig, options: Options) -> Verdict:
 
             def progress(stage: str, done: int, total: int) -> None:
                 if stage not in stages:
-                    stages[stage] = bar.add_task(stage)
+                    stages[stage] = bar.add_task(stage, total=total)
                 bar.update(stages[stage], completed=done, total=total)
 
             async with Client(config) as client:
