@@ -38,9 +38,7 @@ struct prefix {
 struct remote {
 	struct address node; /* next hop (unspecified: as the routes say), or the outer destination */
 	__u32 ifindex;       /* uplink or overlay device */
-	__u8 transport;      /* enum transport */
-	__u8 pods;           /* 1: a Pod CIDR; 0: the node's own address */
-	__u16 reserved;
+	__u32 transport;     /* enum transport */
 };
 
 /* A connection in one direction, as its packets carry it. Ports are 0 where the protocol has none. */

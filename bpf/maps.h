@@ -35,8 +35,8 @@ struct {
 } remotes SEC(".maps");
 
 /*
- * Answers that the host's stack waits for: connections between Pods that it forwarded itself,
- * most often because kube-proxy translated them. Its connection tracking must see both directions.
+ * Answers that the host's stack waits for: connections that it sent on itself although there is a short
+ * cut, most often because kube-proxy translated them. Its connection tracking must see both directions.
  * Written by the egress hooks, read by the ingress hooks, never by the agent.
  * Missing: the packet may take the short cut.
  */

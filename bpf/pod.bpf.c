@@ -104,7 +104,7 @@ int to_pod(struct __sk_buff *skb)
 	struct packet p = {};
 
 	if (parse(skb, &p) == PARSED_IP &&
-	    (bpf_map_lookup_elem(&endpoints, &p.flow.source) || is_remote_pod(&p.flow.source)))
+	    (bpf_map_lookup_elem(&endpoints, &p.flow.source) || find_remote(&p.flow.source)))
 		remember_stack_flow(&p);
 	return finish(skb, &p, HOOK_TO_POD, pass(REASON_DELIVERED));
 }

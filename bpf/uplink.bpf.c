@@ -79,13 +79,13 @@ int from_overlay(struct __sk_buff *skb)
 	return finish(skb, &p, HOOK_FROM_OVERLAY, verdict);
 }
 
-/* Notes what the host's stack sends from a Pod here to a Pod elsewhere. */
+/* Notes what the host's stack sends from a Pod here to another node or its Pods. */
 static __always_inline void note_stack_flow(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
 	if (parse(skb, &p) == PARSED_IP && bpf_map_lookup_elem(&endpoints, &p.flow.source) &&
-	    is_remote_pod(&p.flow.destination))
+	    find_remote(&p.flow.destination))
 		remember_stack_flow(&p);
 }
 

@@ -100,7 +100,10 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
 	return remote->transport == TRANSPORT_OVERLAY ? send_overlay(skb, remote) : send_native(skb, remote);
 }
 
-/* The host's stack forwarded a packet between two Pods: it is to see the answers, too. */
+/*
+ * The host's stack sends a packet on from a Pod, or to one: it is to see the answers, too. Only what
+ * could come back by a short cut matters: between Pods, or between a Pod and another node.
+ */
 static __always_inline void remember_stack_flow(const struct packet *p)
 {
 	struct flow answer = {
@@ -114,11 +117,4 @@ static __always_inline void remember_stack_flow(const struct packet *p)
 
 	if (!p->fragment && !bpf_map_lookup_elem(&stack_flows, &answer))
 		bpf_map_update_elem(&stack_flows, &answer, &present, BPF_ANY);
-}
-
-static __always_inline bool is_remote_pod(const struct address *address)
-{
-	struct remote *remote = find_remote(address);
-
-	return remote && remote->pods;
 }

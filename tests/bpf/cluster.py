@@ -49,8 +49,8 @@ class Family:
         return {self.a: (A_LINK, A_MAC), self.b: (B_LINK, B_MAC)}
 
     @property
-    def remotes(self) -> dict[Network, tuple[Address, int, str, bool]]:
-        """Prefix to (node, device, transport, Pods)."""
+    def remotes(self) -> dict[Network, tuple[Address, int, str]]:
+        """Prefix to (node, device, transport)."""
         bits = 24 if self.a.version == 4 else 64
         four, six = ip_address("192.168.0.3"), ip_address("fd00::4")
 
@@ -58,11 +58,11 @@ class Family:
             return ip_network(f"{address}/{bits}", strict=False)
 
         return {
-            cidr(self.native): (self.other_node, UPLINK, "NATIVE", True),
-            cidr(self.overlay): (four, OVERLAY, "OVERLAY", True),
-            cidr(self.overlay_over_v6): (six, OVERLAY, "OVERLAY", True),
-            cidr(self.routed): (ip_address("::"), UPLINK, "NATIVE", True),
-            ip_network(self.other_node): (self.other_node, UPLINK, "NATIVE", False),
+            cidr(self.native): (self.other_node, UPLINK, "NATIVE"),
+            cidr(self.overlay): (four, OVERLAY, "OVERLAY"),
+            cidr(self.overlay_over_v6): (six, OVERLAY, "OVERLAY"),
+            cidr(self.routed): (ip_address("::"), UPLINK, "NATIVE"),
+            ip_network(self.other_node): (self.other_node, UPLINK, "NATIVE"),
         }
 
 
@@ -91,14 +91,13 @@ def fill(programs: Programs) -> None:
     local = V4.local | V6.local | {A_LINK_LOCAL: (A_LINK, A_MAC)}
     for address, (ifindex, mac) in local.items():
         programs.maps["endpoints"][to_bytes(address)] = pack("endpoint", ifindex=ifindex, mac=mac)
-    for prefix, (node, ifindex, transport, pods) in (V4.remotes | V6.remotes).items():
+    for prefix, (node, ifindex, transport) in (V4.remotes | V6.remotes).items():
         key = pack("prefix", length=mapped_length(prefix), address=to_bytes(prefix.network_address))
         programs.maps["remotes"][key] = pack(
             "remote",
             node=to_bytes(node),
             ifindex=ifindex,
             transport=transports[f"TRANSPORT_{transport}"],
-            pods=pods,
         )
 
 

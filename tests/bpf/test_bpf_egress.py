@@ -40,14 +40,14 @@ def run(programs: Programs, program: str, packet: bytes, mark: int = 0) -> tuple
 
 def rows(family: Family) -> Iterator[tuple[str, Address, Address, bool]]:
     """(program, source, destination, whether the answer is awaited)."""
-    for source in (family.b, family.native, family.overlay):
+    for source in (family.b, family.native, family.overlay, family.other_node):
         yield "to_pod", source, family.a, True
-    for source in (family.node, family.other_node, family.outside):
+    for source in (family.node, family.outside):
         yield "to_pod", source, family.a, False
     for program in ("to_uplink", "to_overlay"):
-        for destination in (family.native, family.overlay):
+        for destination in (family.native, family.overlay, family.other_node):
             yield program, family.a, destination, True
-        for destination in (family.other_node, family.outside, family.nobody):
+        for destination in (family.outside, family.nobody):
             yield program, family.a, destination, False
         for source in (family.node, family.outside, family.nobody):
             yield program, source, family.native, False

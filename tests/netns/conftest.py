@@ -33,18 +33,12 @@ contexts: [{name: none, context: {cluster: none, user: none}}]
 """
 
 
-class Pod:
-    """A network namespace; ``result`` is what ADD answered, ``ips`` the addresses in it."""
+class Place:
+    """A network namespace in which commands run."""
 
-    def __init__(self, path: Path, container_id: str) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.container_id = container_id
-        self.result: dict[str, Any] = {}
         self.children: list[subprocess.Popen[str]] = []
-
-    @property
-    def ips(self) -> list[str]:
-        return [ip["address"].split("/")[0] for ip in self.result["ips"]]
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return enter(self.path, *command, check=check)
@@ -63,6 +57,19 @@ class Pod:
                 child.stdout.close()
 
 
+class Pod(Place):
+    """``result`` is what ADD answered, ``ips`` the addresses in it."""
+
+    def __init__(self, path: Path, container_id: str) -> None:
+        super().__init__(path)
+        self.container_id = container_id
+        self.result: dict[str, Any] = {}
+
+    @property
+    def ips(self) -> list[str]:
+        return [ip["address"].split("/")[0] for ip in self.result["ips"]]
+
+
 def enter(path: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     line = ["nsenter", f"--net={path}", *command]
     done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
@@ -70,13 +77,13 @@ def enter(path: Path, *command: str, check: bool = True) -> subprocess.Completed
     return done
 
 
-class Node:
+class Node(Place):
     """A node with its agent; everything of it lies in ``folder``."""
 
     def __init__(self, host: Host, path: Path, folder: Path, bpffs: Path) -> None:
+        super().__init__(path)
         self.host = host
         self.name = host.name
-        self.path = path
         self.folder = folder
         self.bpffs = bpffs
         self.pods: list[Pod] = []
@@ -85,9 +92,6 @@ class Node:
     @property
     def ips(self) -> list[str]:
         return [str(a.ip) for a in self.host.addresses]
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return enter(self.path, *command, check=check)
 
     def start_agent(self, *flags: str) -> None:
         """Returns when Pods can be connected."""
@@ -151,6 +155,7 @@ class Node:
         return pod
 
     def close(self) -> None:
+        super().close()
         self.kill_agent()
         for pod in self.pods:
             pod.close()

@@ -23,7 +23,7 @@ def counted(node: Node, hook: str) -> dict[str, int]:
     return {c.reason: c.packets for c in Pinned(node.bpffs).counters() if c.hook == hook}
 
 
-def listen(pod: Pod, address: str, port: int) -> None:
+def listen(pod: Pod | Node, address: str, port: int) -> None:
     """Answers one UDP datagram with the address that it came from."""
     script = (
         "import socket, sys; i = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]))[0];"
@@ -172,20 +172,34 @@ def test_the_outside_reaches_a_pod_it_has_a_route_to(cluster: Cluster) -> None:
     assert seen_as(world, a.ips[0], 5000) == "203.0.113.10"
 
 
-@pytest.mark.parametrize("where", ["same node", "other node"])
-def test_connections_that_the_host_translates_stay_with_the_host(cluster: Cluster, where: str) -> None:
-    """As kube-proxy does: a virtual address becomes a Pod's by DNAT, the answer must find its way back."""
+@pytest.mark.parametrize("routing", ["native", "overlay"])
+def test_connections_that_the_host_translates_stay_with_the_host(cluster: Cluster, routing: str) -> None:
+    """As with kube-proxy: a virtual address becomes another by DNAT; the answer must find its way back."""
+    one, two = cluster(Spec(nodes=2), f"--routing={routing}")
+    a = one.add("a")
+    chain = "chain ip services pre"
+    one.run("nft", f"add table ip services; add {chain} {{ type nat hook prerouting priority -100; }}")
+    backends: list[tuple[str, Pod | Node]] = [("10.96.0.10", one.add("b")), ("10.96.0.11", two.add("b"))]
+    backends += [("10.96.0.12", two), ("10.96.0.13", one)]
+    for virtual, backend in backends:
+        target = f"{backend.ips[0]}:5000"
+        one.run("nft", f"add rule ip services pre ip daddr {virtual} udp dport 53 dnat to {target}")
+        listen(backend, backend.ips[0], 5000)
+        assert seen_as(a, virtual, 53) == a.ips[0]
+    from_wire = "from_uplink" if routing == "native" else "from_overlay"
+    assert counted(one, "from_pod")["stack_flow"] == 1
+    assert counted(one, from_wire)["stack_flow"] >= 1
+
+
+def test_a_port_of_the_node_that_leads_to_a_pod_answers_other_nodes(cluster: Cluster) -> None:
+    """As a NodePort does that keeps the client's address: the Pod's answer goes through the node's stack."""
     one, two = cluster(Spec(nodes=2), "--routing=native")
     a = one.add("a")
-    b = one.add("b") if where == "same node" else two.add("b")
-    one.run(
-        "nft", "add table ip services; add chain ip services pre { type nat hook prerouting priority -100; }"
-    )
-    one.run("nft", f"add rule ip services pre ip daddr 10.96.0.10 udp dport 53 dnat to {b.ips[0]}:5000")
-    listen(b, b.ips[0], 5000)
-    assert seen_as(a, "10.96.0.10", 53) == a.ips[0]
-    hook = "from_pod" if where == "same node" else "from_uplink"
-    assert counted(one, hook)["stack_flow"] == 1
+    chain = "chain ip services pre"
+    one.run("nft", f"add table ip services; add {chain} {{ type nat hook prerouting priority -100; }}")
+    one.run("nft", f"add rule ip services pre udp dport 30000 dnat to {a.ips[0]}:5000")
+    listen(a, a.ips[0], 5000)
+    assert seen_as(two, one.ips[0], 30000) == two.ips[0]
 
 
 def test_the_overlay_takes_packets_only_from_the_node_they_belong_to(cluster: Cluster) -> None:

@@ -157,7 +157,6 @@ class Datapath:
             node=to_bytes(remote.node or _NOWHERE),
             ifindex=overlay_index if overlay else remote.uplink.index,
             transport=transports[f"TRANSPORT_{remote.transport.name}"],
-            pods=remote.pods,
         )
         return key, value
 
