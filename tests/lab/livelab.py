@@ -161,8 +161,8 @@ class Pods:
 
 
 CONTAINER_FIELDS = frozenset(
-    ["image", "args", "env", "ports", "lifecycle", "readinessProbe", "livenessProbe", "startupProbe", "securityContext", "volumeMounts"]
-)
+    ("image", "args", "env", "ports", "lifecycle", "securityContext", "volumeMounts", "workingDir")
+).union(f"{probe}Probe" for probe in ("readiness", "liveness", "startup"))
 
 
 def is_ready(pod: Object | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,7 +160,8 @@ async def test_pre_stop_runs_and_a_deaf_container_is_killed_after_its_grace(pods
 async def test_a_terminating_pod_keeps_its_network(pods: Pods) -> None:
     """N-17: both ways, until its sandbox is gone."""
     server = (
-        "import http.server as s, signal; signal.signal(15, signal.SIG_IGN); s.test(port=8080, bind='::')"
+        "import http.server as s, signal; signal.signal(15, signal.SIG_IGN);"
+        "s.test(HandlerClass=s.SimpleHTTPRequestHandler, port=8080, bind='::')"
     )
     await pods.create(
         "server", "python3", "-c", server, terminationGracePeriodSeconds=20,
@@ -172,7 +174,7 @@ async def test_a_terminating_pod_keeps_its_network(pods: Pods) -> None:
     await pods.until("server", lambda pod: pod and pod["metadata"].get("deletionTimestamp"))
     for address in addresses:
         target = f"[{address}]" if ":" in address else address
-        get = f"import urllib.request as r; print(r.urlopen('http://{target}:8080/', timeout=5).status)"
+        get = f"import urllib.request as r; print(r.urlopen('http://{target}:8080/etc/', timeout=5).status)"
         assert await pods.run("client", "python3", "-c", get) == "200\n"
     assert "1 received" in await pods.run("server", "ping", "-c", "1", "-W", "5", addresses[0])
     await pods.delete("server", grace=0)

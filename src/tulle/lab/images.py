@@ -86,7 +86,8 @@ def load(store: Path, archive: Path) -> list[str]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(msgspec.json.encode(image))
     except (tarfile.TarError, EOFError, KeyError, msgspec.MsgspecError, OSError) as error:
-        raise LabError(f"{archive} is no OCI or docker archive: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise LabError(f"{archive} is no OCI or docker archive: {reason}") from error
     return [image.name for image, _ in found]
 
 

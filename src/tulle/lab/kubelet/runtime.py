@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Mapping
@@ -40,14 +41,16 @@ class Runtime:
     async def start(self, container_id: str, bundle: Path, group: Path, output: Path) -> int:
         """Starts the container in the cgroup ``group``; its pid. What it writes is appended to ``output``.
 
-        Output goes straight to the file, so that it goes on while no kubelet runs. Raises ``LabError``.
+        Output goes straight to the file, so that it goes on while no kubelet runs. Not ``crun run``: that
+        sometimes reaps a container that ends at once, and the exit code is lost. Raises ``LabError``.
         """
         group.mkdir(parents=True, exist_ok=True)
         pid_file, log = bundle / "pid", bundle / "crun.log"
-        options = (f"--log={log}", "run", "--detach", f"--bundle={bundle}", f"--pid-file={pid_file}")
+        options = (f"--log={log}", "create", f"--bundle={bundle}", f"--pid-file={pid_file}", container_id)
+        steps = [shlex.join(self._crun + options), shlex.join((*self._crun, "start", container_id))]
         with output.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
-                *(*self._join, str(group), *self._crun, *options, container_id),
+                *(*self._join, str(group), "sh", "-c", " && ".join(steps)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
