@@ -1,0 +1,92 @@
+"""Settings: the file, flags over it, and each field that cannot be right by its name."""
+
+from __future__ import annotations
+
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tulle.agent.settings import Settings, load
+from tulle.errors import ConfigError
+from tulle.pod_to_pod.topology import Routing
+
+DOCUMENTED = Path(__file__).parents[3] / "docs" / "agent.yaml"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "agent.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_nothing_set() -> None:
+    assert load(None, {}) == Settings(node_name=socket.gethostname().lower())
+
+
+def test_the_documented_file_has_every_field_with_its_default() -> None:
+    assert load(DOCUMENTED, {}) == load(None, {})
+    fields = {line.split(":")[0] for line in DOCUMENTED.read_text().splitlines() if line[:1].isalpha()}
+    assert fields == set(Settings.__struct_encode_fields__)
+
+
+@pytest.mark.parametrize("text", ["", "# mtu: 1400\n", "{}"])
+def test_a_file_that_sets_nothing(tmp_path: Path, text: str) -> None:
+    assert load(write(tmp_path, text), {}) == load(None, {})
+
+
+def test_flags_over_the_file(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        "nodeName: n1\nrouting: native\nmtu: 1400\nmasquerade: true\nuplinks: [eth0]\n"
+        "masqueradeExcept: [10.0.0.0/8, fd00::/8]\n",
+    )
+    flags: dict[str, Any] = {"routing": "overlay", "masquerade": False, "mtu": 0, "runDir": "/run/x"}
+    not_given: dict[str, Any] = {"nodeName": "", "uplinks": [], "stateDir": None}
+    settings = load(file, flags | not_given)
+    assert (settings.node_name, settings.routing, settings.mtu) == ("n1", Routing.OVERLAY, 0)
+    assert (settings.masquerade, settings.uplinks) == (False, ("eth0",))
+    assert settings.kept == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+    assert (settings.socket, settings.queue) == (Path("/run/x/cni.sock"), Path("/run/x/cni.sock.del"))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("mtu: 1279", "mtu: 1279"),
+        ("mtu: 65536", "mtu: 65536"),
+        ("mtu: large", r"\$\.mtu"),
+        ("overlayVni: 0", "overlayVni: 0"),
+        ("overlayVni: 16777216", "overlayVni: 16777216"),
+        ("overlayPort: 0", "overlayPort: 0"),
+        ("overlayPort: 65536", "overlayPort: 65536"),
+        ("routing: best", r"\$\.routing"),
+        ("masquerade: [1]", r"\$\.masquerade"),
+        ("masqueradeExcept: [10.0.0.1/8]", "masqueradeExcept: 10.0.0.1/8 has host bits set"),
+        ("masqueradeExcept: [everything]", "masqueradeExcept: 'everything'"),
+        ("uplinks: eth0", r"\$\.uplinks"),
+        ("logLevel: loud", "logLevel: loud"),
+        ("nodename: n1", "nodename"),
+        ("- nodeName", "Expected `object"),
+        ("a: [", "agent.yaml"),
+        ("\0", "agent.yaml"),
+    ],
+)
+def test_a_field_that_cannot_be_right_is_named(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(write(tmp_path, text), {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"), [({"routing": "best"}, r"\$\.routing"), ({"mtu": 1}, "mtu: 1 "), ({"x": 1}, "x")]
+)
+def test_a_flag_that_cannot_be_right_is_named(flags: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load(None, flags)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"settings file .*none.yaml: No such file"):
+        load(tmp_path / "none.yaml", {})
