@@ -15,7 +15,7 @@ def respond(
     warnings: Iterable[str] = (),
     content_type: str = "application/json",
 ) -> web.Response:
-    """An answer; bytes are JSON already."""
+    """An answer; bytes are encoded already."""
     body = content if isinstance(content, bytes) else msgspec.json.encode(content)
     response = web.Response(body=body, status=code, headers={"Content-Type": content_type})
     for warning in warnings:

@@ -2,7 +2,8 @@
 
 From version 3 kubectl learns that fields are validated here (``fieldValidation``) and what ``explain`` shows.
 Strategic merge is deliberately not among the PATCH bodies: kubectl then computes such patches from its own
-types, which know the merge keys.  Version 2 is only asked by kubectl 1.28 and older, for the same parameter.
+types, which know the merge keys.  Version 2 is asked for, in protobuf, about kinds that version 3 does not have;
+an empty document lets kubectl go on to its own, better error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from tulle.apiserver.registry import Registry
 
 INFO = {"title": "Kubernetes", "version": "v1.36.0"}
 GVK = "x-kubernetes-group-version-kind"
+V2_MEDIA = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+V2_EMPTY = b"\x0a\x032.0\x12\x15\x0a\x0aKubernetes\x12\x07v1.36.0\x42\x00"
+"""An openapi.v2.Document: swagger (field 1), info with title and version (2), no paths (8)."""
 
 
 def find(registry: Registry, path: str) -> Object | None:
@@ -24,8 +28,6 @@ def find(registry: Registry, path: str) -> Object | None:
     match path.split("/"):
         case ["openapi", "v3"]:
             return index(registry)
-        case ["openapi", "v2"]:
-            return version_2(registry)
         case ["openapi", "v3", "api", version]:
             return document(registry, "", version)
         case ["openapi", "v3", "apis", group, version]:
@@ -49,28 +51,13 @@ def document(registry: Registry, group: str, version: str) -> Object:
     kinds = [kind for kind in registry if (kind.group, kind.version) == (group, version)]
     paths: Object = {}
     for kind in kinds:
-        paths |= _paths(kind, _v3_parameter())
+        paths |= _paths(kind)
     schemas = {_name(kind): {**_shown(kind.schema), GVK: [_gvk(kind)]} for kind in kinds}
     return {"openapi": "3.0.0", "info": INFO, "paths": paths, "components": {"schemas": schemas}}
 
 
-def version_2(registry: Registry) -> Object:
-    """``/openapi/v2``."""
-    parameter = {"name": "fieldValidation", "in": "query", "type": "string", "uniqueItems": True}
-    paths: Object = {}
-    definitions: Object = {}
-    for kind in registry:
-        paths |= _paths(kind, parameter)
-        preserved = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, GVK: [_gvk(kind)]}
-        definitions[_name(kind)] = preserved
-    return {"swagger": "2.0", "info": INFO, "paths": paths, "definitions": definitions}
-
-
-def _v3_parameter() -> Object:
-    return {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-
-
-def _paths(kind: Kind, parameter: Object) -> Object:
+def _paths(kind: Kind) -> Object:
+    parameter = {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
     prefix = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
     collection = (
         f"{prefix}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{prefix}/{kind.plural}"

@@ -87,6 +87,8 @@ class Api:
         """Discovery and OpenAPI."""
         if request.method not in ("GET", "HEAD"):
             raise status.StatusError(405, f"the server does not allow the method {request.method} here")
+        if path == "openapi/v2":
+            return respond(openapi.V2_EMPTY, content_type=openapi.V2_MEDIA)
         if asked is not None:
             found = discovery.resources(self._registry, asked.group, asked.version)
         elif path in ("api", "apis"):
