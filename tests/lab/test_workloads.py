@@ -20,12 +20,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tulle.errors import ApiUnreachable, NotFound
-from tulle.kube.cache import Change
+from tulle.apiserver.controllers.work import Queue
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
-from tulle.kube.resources import NODES, PODS
+from tulle.kube.resources import NODES, PODS, Key
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
@@ -41,30 +40,25 @@ class NodeAgent:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._pods = Informer(client, PODS)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._pods.subscribe(self._changed)
+        self._queue: Queue[Key] = Queue("node-agent")
+        self._pods.subscribe(lambda change: self._queue.add(change.key))
 
     async def run(self) -> None:
-        await self._pods.run()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pods.run(), name="node-agent-pods")
+            group.create_task(self._queue.run(self._report), name="node-agent-reports")
 
-    def _changed(self, change: Change[Object]) -> None:
-        if change.new is not None and change.new["spec"].get("nodeName"):
-            task = asyncio.create_task(self._report(change.new), name=f"node-agent-{change.key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _report(self, pod: Object) -> None:
-        metadata, containers = pod["metadata"], pod["spec"]["containers"]
-        name, namespace = metadata["name"], metadata["namespace"]
-        try:
-            if metadata.get("deletionTimestamp"):
-                await self._client.delete(PODS, name, namespace, grace_period_seconds=0)
-            elif pod["status"]["phase"] == "Pending" and containers[0]["image"] != "broken":
-                await self._client.patch(
-                    PODS, name, {"status": running(pod)}, namespace, "status", kind="strategic"
-                )
-        except (NotFound, ApiUnreachable):
+    async def _report(self, key: Key) -> None:
+        pod = self._pods.objects.get(key)
+        if pod is None or not pod["spec"].get("nodeName"):
             return
+        namespace, name = key
+        if pod["metadata"].get("deletionTimestamp"):
+            await self._client.delete(PODS, name, namespace, grace_period_seconds=0)
+        elif pod["status"]["phase"] == "Pending" and pod["spec"]["containers"][0]["image"] != "broken":
+            await self._client.patch(
+                PODS, name, {"status": running(pod)}, namespace, "status", kind="strategic"
+            )
 
 
 def running(pod: Object) -> Object:
@@ -113,6 +107,9 @@ class Server:
         assert bool(code) is fails, f"kubectl {' '.join(arguments)}: {output}{errors}"
         return errors if fails else output
 
+    async def rolled_out(self, *arguments: str, fails: bool = False) -> str:
+        return await self.kubectl("rollout", "status", "--timeout=20s", *arguments, fails=fails)
+
     async def _kubectl(self, *arguments: str, given: Object | None = None) -> tuple[int, str, str]:
         environment = {
             **os.environ,
@@ -121,7 +118,13 @@ class Server:
         }
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(
-            "kubectl", *arguments, env=environment, stdin=pipe, stdout=pipe, stderr=pipe
+            "kubectl",
+            "--request-timeout=30s",
+            *arguments,
+            env=environment,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
         )
         output, errors = await process.communicate(json.dumps(given).encode() if given else b"")
         return process.returncode or 0, output.decode(), errors.decode()
@@ -170,7 +173,7 @@ def workload(kind: str, name: str, **spec: Any) -> Object:
 
 async def test_a_deployment_starts_and_is_spread(server: Server) -> None:
     await server.kubectl("create", "deployment", "web", "--image=one", "--replicas=6")
-    assert "successfully rolled out" in await server.kubectl("rollout", "status", "deployment/web")
+    assert "successfully rolled out" in await server.rolled_out("deployment/web")
     pods = await server.items("pods", "-l", "app=web")
     assert Counter(pod["spec"]["nodeName"] for pod in pods) == dict.fromkeys(NODE_NAMES, 2)
     table = (await server.kubectl("get", "pods,deployments", "-l", "app=web")).splitlines()
@@ -195,7 +198,7 @@ async def test_every_namespace_has_its_service_account_and_ca(server: Server) ->
 
 async def test_scaling(server: Server) -> None:
     await server.kubectl("scale", "deployment/web", "--replicas=8")
-    await server.kubectl("rollout", "status", "deployment/web")
+    await server.rolled_out("deployment/web")
     await server.kubectl("scale", "deployment/web", "--replicas=3")
     await server.kubectl("wait", "deployment/web", "--for=jsonpath={.status.replicas}=3", "--timeout=10s")
     pods = await server.items("pods", "-l", "app=web")
@@ -204,11 +207,11 @@ async def test_scaling(server: Server) -> None:
 
 async def test_rollout_history_and_undo(server: Server) -> None:
     await server.kubectl("set", "image", "deployment/web", "*=two")
-    await server.kubectl("rollout", "status", "deployment/web")
+    await server.rolled_out("deployment/web")
     await server.kubectl("rollout", "restart", "deployment/web")
-    await server.kubectl("rollout", "status", "deployment/web")
+    await server.rolled_out("deployment/web")
     await server.kubectl("rollout", "undo", "deployment/web", "--to-revision=1")
-    await server.kubectl("rollout", "status", "deployment/web")
+    await server.rolled_out("deployment/web")
     history = (await server.kubectl("rollout", "history", "deployment/web")).split()
     assert [word for word in history if word.isdigit()] == ["2", "3", "4"]
     pods = await server.items("pods", "-l", "app=web", "--field-selector", "status.phase=Running")
@@ -220,16 +223,16 @@ async def test_a_rollout_that_fails_says_so_and_keeps_serving(server: Server) ->
     slow = workload("Deployment", "slow", replicas=2, progressDeadlineSeconds=2)
     slow["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     await server.kubectl("apply", "-f", "-", given=slow)
-    await server.kubectl("rollout", "status", "deployment/slow")
+    await server.rolled_out("deployment/slow")
     await server.kubectl("set", "image", "deployment/slow", "c=broken")
-    refusal = await server.kubectl("rollout", "status", "deployment/slow", fails=True)
+    refusal = await server.rolled_out("deployment/slow", fails=True)
     assert "exceeded its progress deadline" in refusal
     available = await server.kubectl(
         "get", "deployment", "slow", "-o", "jsonpath={.status.availableReplicas}"
     )
     assert available == "2"
     await server.kubectl("rollout", "undo", "deployment/slow")
-    await server.kubectl("rollout", "status", "deployment/slow")
+    await server.rolled_out("deployment/slow")
 
 
 async def test_deleting_takes_dependents_along_or_leaves_them(server: Server) -> None:
@@ -244,21 +247,21 @@ async def test_deleting_takes_dependents_along_or_leaves_them(server: Server) ->
 
     adopter = workload("Deployment", "web", replicas=3)
     await server.kubectl("apply", "-f", "-", given=adopter)
-    await server.kubectl("rollout", "status", "deployment/web")
+    await server.rolled_out("deployment/web")
     await server.kubectl("delete", "deployment", "web", "--cascade=foreground")
     assert await server.items("replicasets,pods", "-l", "app=web") == []
 
 
 async def test_daemonsets(server: Server) -> None:
     await server.kubectl("apply", "-f", "-", given=workload("DaemonSet", "agent"))
-    await server.kubectl("rollout", "status", "daemonset/agent")
+    await server.rolled_out("daemonset/agent")
     pods = await server.items("pods", "-l", "app=agent")
     assert sorted(pod["spec"]["nodeName"] for pod in pods) == list(NODE_NAMES)
 
     await server.kubectl("create", "-f", "-", given=node("node-d"))
     await server.kubectl("wait", "ds/agent", "--for=jsonpath={.status.numberReady}=4", "--timeout=10s")
     await server.kubectl("set", "image", "daemonset/agent", "c=two")
-    await server.kubectl("rollout", "status", "daemonset/agent")
+    await server.rolled_out("daemonset/agent")
     row = (await server.kubectl("get", "daemonset", "agent")).splitlines()[1].split()
     assert row[1:6] == ["4"] * 5
     await server.kubectl("delete", "daemonset", "agent", "--cascade=foreground")
@@ -310,7 +313,7 @@ async def test_custom_resources_own_objects(server: Server) -> None:
 async def test_a_namespace_is_emptied_before_it_goes(server: Server) -> None:
     await server.kubectl("create", "namespace", "doomed")
     await server.kubectl("apply", "-n", "doomed", "-f", "-", given=workload("Deployment", "web", replicas=3))
-    await server.kubectl("rollout", "status", "deployment/web", "-n", "doomed")
+    await server.rolled_out("deployment/web", "-n", "doomed")
     held = {"name": "held", "finalizers": ["example.com/hold"]}
     given = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": held}
     await server.kubectl("apply", "-n", "doomed", "-f", "-", given=given)
@@ -324,12 +327,12 @@ async def test_a_namespace_is_emptied_before_it_goes(server: Server) -> None:
 
 async def test_controllers_go_on_after_kill_9(server: Server) -> None:
     await server.kubectl("apply", "-f", "-", given=workload("Deployment", "durable", replicas=3))
-    await server.kubectl("rollout", "status", "deployment/durable")
+    await server.rolled_out("deployment/durable")
     before = {pod["metadata"]["uid"] for pod in await server.items("pods", "-l", "app=durable")}
     await server.kill()
     await server.start()
     await server.kubectl("scale", "deployment/durable", "--replicas=5")
-    await server.kubectl("rollout", "status", "deployment/durable")
+    await server.rolled_out("deployment/durable")
     after = {pod["metadata"]["uid"] for pod in await server.items("pods", "-l", "app=durable")}
     assert before < after
     assert len(after) == 5

@@ -25,10 +25,13 @@ class Reference(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Metadata(msgspec.Struct, rename="camel", frozen=True):
-    """``resourceVersion`` is left out, so that an object that only reports its state does not change here."""
+    """``resourceVersion`` is left out, so that an object that only reports its state does not change here.
 
-    name: str
-    uid: str
+    Of a bookmark's object all of this is empty.
+    """
+
+    name: str = ""
+    uid: str = ""
     namespace: str = ""
     owner_references: tuple[Reference, ...] = ()
     finalizers: tuple[str, ...] = ()

@@ -179,7 +179,7 @@ def _new_size(deployment: Object, present: int, old: list[Object]) -> int:
     """How large the new ReplicaSet may be now."""
     size: int = deployment["spec"].get("replicas", 1)
     # Pods that their ReplicaSet has yet to delete count as well.
-    others = sum(max(size_of(rs), rs.get("status", {}).get("replicas", 0)) for rs in old)
+    others: int = sum(max(size_of(rs), rs.get("status", {}).get("replicas", 0)) for rs in old)
     room = bounds(deployment)[1] - present - others
     return min(size, present + max(0, room))
 
