@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import select
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -130,8 +129,8 @@ def _write_snapshot(state: Path, hosts: Sequence[Host]) -> None:
     (state / "nodes.json").write_text(json.dumps(objects))
 
 
-def memory(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+def memory(pid: int) -> tuple[float, float]:
     """Resident and proportional size of a process, in MB (10^6 bytes)."""
-    lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith(" kB")}
     return sizes["Rss"] * 1024e-6, sizes["Pss"] * 1024e-6
