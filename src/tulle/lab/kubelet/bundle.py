@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import tulle
 from tulle.errors import ConfigError
 from tulle.lab.kubelet.environment import expand
 from tulle.lab.kubelet.images import Image
@@ -33,6 +35,9 @@ _UNPRIVILEGED: Final = {
     "net.ipv4.ping_group_range": "0 2147483647",
 }
 """What containerd and CRI-O allow the processes of a Pod with a network of its own."""
+
+_INSTALLATION: Final = (sys.prefix, sys.base_prefix, str(Path(tulle.__file__).parent.parent))
+"""Where Tulle and its Python are: the machine's containers see them also where they see nothing else."""
 
 _QUIET: Final = ("nosuid", "noexec", "nodev")
 
@@ -133,6 +138,11 @@ def _mounts(image: Image, privileged: bool) -> list[Json]:
         return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
 
     folders = [mount(path, "tmpfs", "nosuid", "nodev", "mode=1777") for path in MACHINE_TMPFS]
+    folders += [
+        {"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro", "nosuid", "nodev"]}
+        for path in _INSTALLATION
+        if any(Path(path).is_relative_to(hidden) for hidden in MACHINE_TMPFS)
+    ]
     devices: list[Json] = [
         mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
