@@ -12,12 +12,15 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 def below(folder: Path) -> list[Path]:
     """Mount points at or below ``folder``, the latest first: the order in which they can be unmounted."""
-    found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), line.split()[4]))
-        if point.is_relative_to(folder):
-            found.append(point)
+    top = str(folder)
+    points = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    found = [_plain(point) for point in points if point == top or point.startswith(f"{top}/")]
     return found[::-1]
+
+
+def _plain(point: str) -> Path:
+    """The kernel writes blanks and the like as octal numbers."""
+    return Path(_ESCAPE.sub(lambda match: chr(int(match[1], 8)), point))
 
 
 def unmount_below(folder: Path) -> None:

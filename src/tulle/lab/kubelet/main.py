@@ -130,10 +130,7 @@ class Kubelet:
 
 
 def main(config_file: Path) -> None:
-    """``tulle kubelet``."""
-    import uvloop
-
+    """``tulle kubelet``. Not on uvloop: that forks with all page tables where asyncio uses vfork."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     config = msgspec.json.decode(config_file.read_bytes(), type=KubeletConfig)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(config))
+    asyncio.run(run(config))

@@ -22,6 +22,7 @@ from tulle.lab.kubelet.status import Facts, Role, pod_status
 log = logging.getLogger(__name__)
 
 _FORCED_GRACE = 2.0
+_TOGETHER_SECONDS = 0.03
 
 
 class PodLife:
@@ -170,11 +171,12 @@ class PodLife:
         self._dirty.set()
 
     async def _publish(self) -> None:
-        """Writes ``status`` whenever it has changed; changes while a write is on its way go together."""
+        """Writes ``status`` whenever it has changed; changes that come close together go together."""
         backoff = Backoff()
         written: object = None
         while True:
             await self._dirty.wait()
+            await asyncio.sleep(_TOGETHER_SECONDS)
             self._dirty.clear()
             status = self._status()
             if status == written or self._gone:

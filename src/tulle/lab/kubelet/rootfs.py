@@ -22,7 +22,8 @@ def mount(folder: Path, image: Image, files: Mapping[str, str]) -> Path:
     They are put below the mount instead of being bound over it, because a target such as
     ``/etc/resolv.conf`` may be a link that leads nowhere within the container.
     """
-    unmount(folder)
+    if (folder / "rootfs").exists():
+        unmount(folder)
     upper, work, root = folder / "upper", folder / "work", folder / "rootfs"
     for path in (upper, work, root):
         path.mkdir(parents=True)
