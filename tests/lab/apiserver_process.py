@@ -1,4 +1,4 @@
-"""``tulle apiserver`` as a process, on a socket that outlives it: a client's connection waits for the next one."""
+"""``tulle apiserver`` as a process, on a socket that outlives it: connections wait for the next one."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.registry import Registry
 
-AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
 VERSION: Object = {
     "major": "1",
     "minor": "36",
@@ -107,7 +107,15 @@ def _part_verbs(part: str) -> list[str]:
     return PART_VERBS.get(part, ["get", "patch", "update"])
 
 
-def aggregated(registry: Registry, *, core: bool) -> Object:
+def aggregated_version(accept: str) -> str:
+    """The version of aggregated discovery that a client asks for, empty when it does not."""
+    versions = (
+        version for version in ("v2", "v2beta1") if AGGREGATED.format(version) in accept.replace(" ", "")
+    )
+    return next(versions, "")
+
+
+def aggregated(registry: Registry, version: str, *, core: bool) -> Object:
     """``/api`` or ``/apis`` as an APIGroupDiscoveryList."""
     items = [
         {
@@ -119,7 +127,7 @@ def aggregated(registry: Registry, *, core: bool) -> Object:
     ]
     return {
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
+        "apiVersion": f"apidiscovery.k8s.io/{version}",
         "metadata": {},
         "items": items,
     }

@@ -2,8 +2,8 @@
 
 From version 3 kubectl learns that fields are validated here (``fieldValidation``) and what ``explain`` shows.
 Strategic merge is deliberately not among the PATCH bodies: kubectl then computes such patches from its own
-types, which know the merge keys.  Version 2 is asked for, in protobuf, about kinds that version 3 does not have;
-an empty document lets kubectl go on to its own, better error.
+types, which know the merge keys.  Version 2 is asked for, in protobuf, about kinds that version 3 does not
+have; an empty document lets kubectl go on to its own, better error.
 """
 
 from __future__ import annotations

@@ -92,9 +92,9 @@ class Api:
         if asked is not None:
             found = discovery.resources(self._registry, asked.group, asked.version)
         elif path in ("api", "apis"):
-            if "as=APIGroupDiscoveryList" in request.headers.get("Accept", ""):
-                listed = discovery.aggregated(self._registry, core=path == "api")
-                return respond(listed, content_type=discovery.AGGREGATED)
+            if version := discovery.aggregated_version(request.headers.get("Accept", "")):
+                listed = discovery.aggregated(self._registry, version, core=path == "api")
+                return respond(listed, content_type=discovery.AGGREGATED.format(version))
             found = discovery.core_versions() if path == "api" else discovery.groups(self._registry)
         elif path.startswith("apis/"):
             versions = discovery.versions_of(self._registry).get(path[5:])
