@@ -9,12 +9,13 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PLUGIN
 
+PLUGIN = Path(str(files("tulle"))) / "_native" / "tulle-cni"
 POD = {"CNI_CONTAINERID": "c1", "CNI_NETNS": "/run/netns/x", "CNI_IFNAME": "eth0"}
 WITHOUT_AGENT = {"ADD": 11, "CHECK": 11, "GC": 11, "STATUS": 50, "": 11, "add": 11, "PRINT": 11}
 

@@ -118,9 +118,7 @@ def _link_body(index: int, attributes: bytes = b"", flags: int = 0, change: int 
     return _LINK.pack(socket.AF_UNSPEC, 0, 0, index, flags, change) + attributes
 
 
-def add_veth(
-    name: str, mac: bytes, peer: str, peer_mac: bytes, peer_netns: int, mtu: int, alias: str
-) -> Request:
+def add_veth(name: str, mac: bytes, peer: str, peer_mac: bytes, peer_netns: int, mtu: int) -> Request:
     """A veth pair: ``name`` here, ``peer`` in the namespace behind the descriptor ``peer_netns``."""
     other = (
         attribute(IFLA_IFNAME, peer)
@@ -135,7 +133,6 @@ def add_veth(
         attribute(IFLA_IFNAME, name)
         + attribute(IFLA_ADDRESS, mac)
         + attribute(IFLA_MTU, mtu)
-        + attribute(IFLA_IFALIAS, alias)
         + attribute(IFLA_LINKINFO, info)
     )
     what = f"create the veth pair {name} and {peer}"
@@ -162,6 +159,12 @@ def add_vxlan(name: str, mac: bytes, mtu: int, port: int) -> Request:
 
 def set_up(index: int) -> Request:
     return Request(RTM_NEWLINK, 0, _link_body(index, b"", IFF_UP, IFF_UP), f"bring up link {index}")
+
+
+def set_alias(index: int, alias: str) -> Request:
+    """A text for people, of at most 255 bytes; the kernel takes none from the request that makes a link."""
+    body = _link_body(index, attribute(IFLA_IFALIAS, alias))
+    return Request(RTM_NEWLINK, 0, body, f"set the alias of link {index}")
 
 
 def leave_link_local_to_us(index: int) -> Request:

@@ -62,7 +62,7 @@ def attach(index: int, parent: int, program: int, name: str) -> list[Request]:
 
 
 def attached(netlink: Netlink, index: int, parent: int) -> set[str]:
-    """The names of the programs on a device. Raises ``KernelError`` EINVAL when it has no ``clsact``."""
+    """The names of the programs on a device; none when it has no ``clsact``. Raises ``KernelError``."""
     head = _MESSAGE.pack(socket.AF_UNSPEC, index, 0, parent, 0)
     names: set[str] = set()
     for _, body in netlink.dump(

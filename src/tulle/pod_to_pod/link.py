@@ -31,6 +31,7 @@ from tulle.kernel.rtnetlink import (
     leave_link_local_to_us,
     replace_route,
     routes,
+    set_alias,
     set_up,
 )
 from tulle.model.address import Address, host_network
@@ -123,10 +124,9 @@ def _make_pair(attachment: Attachment, mtu: int) -> None:
         taken = attachment.ifname in (name for _, name in socket.if_nameindex())
     if taken:
         raise FileExistsError(f"interface {attachment.ifname} exists in {path}")
-    alias = f"{attachment.owner} {attachment.ifname}"[:255]
     target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        pair = add_veth(attachment.link, GATEWAY_MAC, attachment.ifname, _mac(attachment), target, mtu, alias)
+        pair = add_veth(attachment.link, GATEWAY_MAC, attachment.ifname, _mac(attachment), target, mtu)
         with Netlink() as netlink:
             netlink.send([pair])
     finally:
@@ -166,6 +166,7 @@ def _set_up_host_side(attachment: Attachment, settings: LinkSettings, datapath: 
 
 
 def _host_side(attachment: Attachment, settings: LinkSettings, index: int) -> Iterator[Request]:
+    yield set_alias(index, f"{attachment.owner} {attachment.ifname}"[:255])
     if _speaks_v6(attachment):
         yield leave_link_local_to_us(index)
         yield add_address(index, ip_interface(f"{GATEWAYS[6]}/64"), SCOPE_LINK)
