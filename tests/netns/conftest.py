@@ -22,6 +22,7 @@ from tulle.kernel import libc, netns
 from tulle.lab import underlay
 from tulle.lab.spec import Host, Spec, topology
 
+ONE = Spec(nodes=1)
 PLUGIN = Path("src/tulle/_native/tulle-cni").resolve()
 NOBODY = """
 apiVersion: v1
@@ -154,41 +155,102 @@ class Node(Place):
         assert pod.result["exit"] == 0, pod.result
         return pod
 
-    def close(self) -> None:
+    def remove_pods(self) -> None:
+        """Ends all of them, and what was started on the node itself."""
         super().close()
-        self.kill_agent()
+        self.children.clear()
         for pod in self.pods:
             pod.close()
+            self.call("DEL", pod)
             netns.delete(pod.path)
+        self.pods.clear()
+
+    def close(self) -> None:
+        self.remove_pods()
+        self.kill_agent()
+
+
+class Cluster:
+    """Builds nodes below ``folder``; ``close`` takes away all that was built."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.nodes: list[Node] = []
+        self._stack = ExitStack()
+
+    def build(self, spec: Spec) -> None:
+        plan = topology(spec)
+        bpf = self.folder / "bpf"
+        bpf.mkdir(parents=True)
+        libc.mount("bpf", bpf, "bpf")
+        self._stack.callback(libc.umount, bpf)
+        for name in (underlay.UNDERLAY, *(h.name for h in plan.hosts)):
+            self._stack.callback(netns.delete, self.netns(name))
+        underlay.build(plan, self.netns)
+        (self.folder / "kubeconfig").write_text(NOBODY)
+        for host in plan.nodes:
+            node = Node(host, self.netns(host.name), self.folder / host.name, bpf / host.name)
+            self._stack.callback(node.close)
+            self.nodes.append(node)
+            write_snapshot(node, plan.nodes)
+
+    def netns(self, name: str) -> Path:
+        return self.folder / "netns" / name
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Callable[..., list[Node]]]:
-    """``cluster(Spec(nodes=2), "--routing=native")``: nodes with agents that have these flags."""
-    with ExitStack() as stack:
+    """``cluster(Spec(nodes=2), "--routing=native")``: nodes of the test's own, to do anything to."""
+    made = Cluster(tmp_path / "cluster")
 
-        def make(spec: Spec = Spec(nodes=1), *flags: str, start: bool = True) -> list[Node]:  # noqa: B008
-            plan = topology(spec)
-            bpf = tmp_path / "bpf"
-            bpf.mkdir()
-            libc.mount("bpf", bpf, "bpf")
-            stack.callback(libc.umount, bpf)
-            names = [underlay.UNDERLAY, *(h.name for h in plan.hosts)]
-            for name in names:
-                stack.callback(netns.delete, tmp_path / "netns" / name)
-            underlay.build(plan, lambda name: tmp_path / "netns" / name)
-            (tmp_path / "kubeconfig").write_text(NOBODY)
-            nodes = [
-                Node(h, tmp_path / "netns" / h.name, tmp_path / h.name, bpf / h.name) for h in plan.nodes
-            ]
-            for node in nodes:
-                stack.callback(node.close)
-                write_snapshot(node, plan.nodes)
-            for node in nodes if start else []:
-                node.start_agent(*flags)
-            return nodes
+    def make(spec: Spec = ONE, *flags: str, start: bool = True) -> list[Node]:
+        made.build(spec)
+        for node in made.nodes if start else []:
+            node.start_agent(*flags)
+        return made.nodes
 
+    try:
         yield make
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    made: dict[tuple[Spec, tuple[str, ...]], Cluster] = {}
+
+    def make(spec: Spec, *flags: str) -> Cluster:
+        if (spec, flags) not in made:
+            made[spec, flags] = Cluster(tmp_path_factory.mktemp("cluster") / "cluster")
+            made[spec, flags].build(spec)
+            for node in made[spec, flags].nodes:
+                node.start_agent(*flags)
+        return made[spec, flags]
+
+    try:
+        yield make
+    finally:
+        for each in made.values():
+            each.close()
+
+
+@pytest.fixture
+def shared(_kept: Callable[..., Cluster]) -> Iterator[Callable[..., list[Node]]]:
+    """Like ``cluster``, but the same nodes for all tests of a module; only the Pods are the test's own."""
+    used: list[Node] = []
+
+    def make(spec: Spec = ONE, *flags: str) -> list[Node]:
+        used.extend(_kept(spec, *flags).nodes)
+        return used
+
+    try:
+        yield make
+    finally:
+        for node in used:
+            node.remove_pods()
 
 
 def write_snapshot(node: Node, hosts: Sequence[Host]) -> None:
