@@ -13,7 +13,8 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ import pytest
 import pytest_asyncio
 
 from tulle.apiserver.controllers.work import Queue
+from tulle.errors import ApiUnreachable
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
-from tulle.kube.resources import NODES, PODS, Key
+from tulle.kube.resources import LEASES, NODES, PODS, Key
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 
 Object = dict[str, Any]
 
 NODE_NAMES = ("node-a", "node-b", "node-c")
+HEARTBEAT_SECONDS = 10.0
 STARTED = "2026-01-01T00:00:00Z"
 
 
@@ -47,6 +50,15 @@ class NodeAgent:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pods.run(), name="node-agent-pods")
             group.create_task(self._queue.run(self._report), name="node-agent-reports")
+            group.create_task(self._beat(), name="node-agent-heartbeat")
+
+    async def _beat(self) -> None:
+        """Nodes that are not heard of for 40 seconds count as lost."""
+        while True:
+            for name in NODE_NAMES:
+                with suppress(ApiUnreachable):  # while the server is being killed
+                    await self._client.patch(LEASES, name, lease(name), "kube-node-lease", kind="apply")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _report(self, key: Key) -> None:
         pod = self._pods.objects.get(key)
@@ -59,6 +71,12 @@ class NodeAgent:
             await self._client.patch(
                 PODS, name, {"status": running(pod)}, namespace, "status", kind="strategic"
             )
+
+
+def lease(node: str) -> Object:
+    renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    spec = {"holderIdentity": node, "renewTime": renewed}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": node}, "spec": spec}
 
 
 def running(pod: Object) -> Object:

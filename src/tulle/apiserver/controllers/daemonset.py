@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tulle.apiserver.controllers.objects import (
@@ -24,9 +23,10 @@ from tulle.apiserver.controllers.placement import (
     UNREACHABLE,
     UNSCHEDULABLE,
     fits_affinity,
+    offer,
     untolerated_taint,
 )
-from tulle.apiserver.controllers.pods import Actions, Dependents, claim, owners_of
+from tulle.apiserver.controllers.pods import Actions, Dependents, Plan, claim, owners_of
 from tulle.apiserver.controllers.work import Mirror, Queue, synced
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
@@ -54,15 +54,6 @@ NETWORK_UNAVAILABLE = {
     "operator": "Exists",
     "effect": "NoSchedule",
 }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """``look_again`` is in seconds: when the next Pod becomes available by waiting alone."""
-
-    actions: Actions
-    status: Object
-    look_again: float = math.inf
 
 
 def plan(daemonset: Object, nodes: list[Object], pods: list[Object], now: datetime) -> Plan:
@@ -198,7 +189,7 @@ class DaemonSets:
             self._queue.add(key)
 
     def _node_changed(self, change: Change[Object]) -> None:
-        if _offer(change.old) != _offer(change.new):
+        if offer(change.old) != offer(change.new):
             for key in self._daemonsets.informer.objects:
                 self._queue.add(key)
 
@@ -219,8 +210,3 @@ class DaemonSets:
             patch = {"status": wanted.status}
             answer = await self._client.patch(DAEMONSETS, key[1], patch, key[0], subresource="status")
             self._daemonsets.wrote(answer)
-
-
-def _offer(node: Object | None) -> object:
-    """What of a node matters here."""
-    return node and (node["metadata"].get("labels"), node.get("spec"), is_deleting(node))

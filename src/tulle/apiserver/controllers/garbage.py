@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 from tulle.apiserver.controllers.inventory import Entry, Inventory, Metadata, Reference
-from tulle.apiserver.controllers.work import Queue, in_parallel
-from tulle.errors import Conflict, NotFound
+from tulle.apiserver.controllers.work import Propagation, Queue, delete, in_parallel
+from tulle.errors import NotFound
 from tulle.kube.client import Client
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
-
-Propagation = Literal["Orphan", "Background", "Foreground"]
 
 
 class Standing(Enum):
@@ -107,16 +105,8 @@ class GarbageCollector:
         if verdict.forget:
             await self._patch(entry, without_owners(metadata, verdict.forget))
         if verdict.delete:
-            try:
-                await self._client.delete(
-                    entry.resource,
-                    metadata.name,
-                    metadata.namespace or None,
-                    propagation=verdict.delete,
-                    uid=metadata.uid,
-                )
-            except (NotFound, Conflict):
-                return  # it is gone, at most another has its name
+            key = (metadata.namespace, metadata.name)
+            await delete(self._client, entry.resource, key, metadata.uid, verdict.delete)
 
     async def _standing(self, owner: Reference, namespace: str) -> Standing:
         """An owner that the inventory does not have is asked for: it may only not have been heard of yet."""

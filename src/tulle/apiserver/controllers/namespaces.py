@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tulle.apiserver.controllers.inventory import Entry, Inventory, Owned
+from tulle.apiserver.controllers.inventory import Entry, Inventory
 from tulle.apiserver.controllers.objects import Object, is_deleting
-from tulle.apiserver.controllers.work import Mirror, Queue, in_parallel
-from tulle.errors import Conflict, NotFound
+from tulle.apiserver.controllers.work import Mirror, Queue, delete, in_parallel
+from tulle.errors import Conflict
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
@@ -89,20 +89,14 @@ class Namespaces:
         }
         left = [(resource, obj) for resource, found in lists.items() for obj in found.items]
         deletable = [(resource, obj) for resource, obj in left if not obj.metadata.deletion_timestamp]
-        await in_parallel(self._delete(resource, obj) for resource, obj in deletable)
+        await in_parallel(
+            delete(self._client, resource, (name, obj.metadata.name), obj.metadata.uid)
+            for resource, obj in deletable
+        )
         if deletable:
             self._queue.add(name)
         elif not left:
             await self._release(name)
-
-    async def _delete(self, resource: Resource[Owned], obj: Owned) -> None:
-        metadata = obj.metadata
-        try:
-            await self._client.delete(
-                resource, metadata.name, metadata.namespace, propagation="Background", uid=metadata.uid
-            )
-        except (NotFound, Conflict):
-            return  # it is gone
 
     async def _release(self, name: str) -> None:
         namespace = await self._client.get(NAMESPACES, name)

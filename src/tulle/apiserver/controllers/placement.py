@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tulle.apiserver.controllers.objects import Object, requirement_holds
+from tulle.apiserver.controllers.objects import Object, is_deleting, requirement_holds
 
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 NOT_READY = "node.kubernetes.io/not-ready"
@@ -77,3 +77,12 @@ def ports_collide(wanted: Iterable[HostPort], taken: Iterable[HostPort]) -> bool
         for address, protocol, port in wanted
         for other in taken
     )
+
+
+def offer(node: Object | None) -> Object | None:
+    """What of a node placement depends on: a heartbeat changes nothing for anybody."""
+    if node is None:
+        return None
+    allocatable = node.get("status", {}).get("allocatable")
+    labels, leaving = node["metadata"].get("labels"), is_deleting(node)
+    return {"spec": node.get("spec"), "labels": labels, "leaving": leaving, "allocatable": allocatable}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,8 +16,7 @@ from tulle.apiserver.controllers.objects import (
     key_of,
     selects,
 )
-from tulle.apiserver.controllers.work import Mirror, in_parallel
-from tulle.errors import Conflict, NotFound
+from tulle.apiserver.controllers.work import Mirror, delete, in_parallel
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.resources import PODS, Key, Resource
@@ -30,6 +30,15 @@ class Actions:
     delete: list[Object] = field(default_factory=list)
     adopt: list[Object] = field(default_factory=list)
     release: list[Object] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``look_again`` is in seconds: when the next Pod becomes available by waiting alone."""
+
+    actions: Actions
+    status: Object
+    look_again: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,7 @@ class Dependents:
         self._objects.wrote(await self._client.create(self._resource, obj, namespace))
 
     async def _delete(self, obj: Object) -> None:
-        namespace, name = key_of(obj)
-        try:
-            await self._client.delete(
-                self._resource, name, namespace, propagation="Background", uid=obj["metadata"]["uid"]
-            )
-        except (NotFound, Conflict):
-            return  # it is gone, at most another has its name
+        await delete(self._client, self._resource, key_of(obj), obj["metadata"]["uid"])
         self._objects.deleted(obj)
 
     async def _own(self, owner: Object, obj: Object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tulle.apiserver.controllers.objects import (
@@ -16,7 +15,7 @@ from tulle.apiserver.controllers.objects import (
     pod_from,
     seconds_to_available,
 )
-from tulle.apiserver.controllers.pods import Actions, Dependents, claim, owners_of
+from tulle.apiserver.controllers.pods import Actions, Dependents, Plan, claim, owners_of
 from tulle.apiserver.controllers.work import Mirror, Queue, synced
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
@@ -27,15 +26,6 @@ BURST = 500
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 _PHASES = ("Pending", "Unknown", "Running")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """``look_again`` is in seconds: when the next Pod becomes available by waiting alone."""
-
-    actions: Actions
-    status: Object
-    look_again: float = math.inf
 
 
 def plan(replicaset: Object, pods: list[Object], now: datetime) -> Plan:

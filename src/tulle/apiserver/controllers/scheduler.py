@@ -23,6 +23,7 @@ from tulle.apiserver.controllers.placement import (
     HostPort,
     fits_affinity,
     host_ports,
+    offer,
     ports_collide,
     untolerated_taint,
 )
@@ -140,8 +141,7 @@ class Scheduler:
             self._wake.set()
 
     def _node_changed(self, change: Change[Object]) -> None:
-        """A heartbeat changes nothing for anybody."""
-        if _offer(change.old) != _offer(change.new):
+        if offer(change.old) != offer(change.new):
             self._wake.set()
 
     async def run(self) -> None:
@@ -202,16 +202,3 @@ class Scheduler:
 def _bindings(pod: str) -> Resource[Object]:
     """The collection that a binding of ``pod`` is created in."""
     return Resource("", "v1", f"pods/{pod}/binding", "Binding", dict)
-
-
-def _offer(node: Object | None) -> Object | None:
-    """What of a node the placement depends on."""
-    if node is None:
-        return None
-    status, metadata = node.get("status", {}), node["metadata"]
-    return {
-        "spec": node.get("spec"),
-        "labels": metadata.get("labels"),
-        "deleting": is_deleting(node),
-        "allocatable": status.get("allocatable"),
-    }

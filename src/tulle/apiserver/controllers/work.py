@@ -6,27 +6,33 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from contextlib import suppress
+from typing import Any, Generic, Literal, TypeVar
 
 from tulle.errors import ApiUnreachable, Conflict, NotFound
 from tulle.kube.cache import Change
+from tulle.kube.client import Client
 from tulle.kube.informer import Informer
-from tulle.kube.resources import Key
+from tulle.kube.resources import Key, Resource
 
 log = logging.getLogger(__name__)
 
 Object = dict[str, Any]
+Propagation = Literal["Orphan", "Background", "Foreground"]
 K = TypeVar("K", bound=Hashable)
 
 RETRY_SECONDS = (0.05, 30.0)
 """The first wait after a failure, which doubles with each further one, and the longest."""
+
+REST_SECONDS = 0.02
+"""How long a key rests after it was looked at, so that a burst of changes is looked at as one."""
 
 PARALLEL_WRITES = 16
 
 
 class Queue(Generic[K]):
     """Keys that somebody should look at. A key that waits is there once, however often it was added;
-    one that is being worked on is looked at again afterwards, never twice at the same time.
+    one that is being worked on is looked at again after a short rest, never twice at the same time.
     """
 
     def __init__(self, name: str) -> None:
@@ -58,6 +64,12 @@ class Queue(Generic[K]):
             for number in range(workers):
                 group.create_task(self._worker(work), name=f"{self._name}-{number}")
 
+    def _rested(self, key: K) -> None:
+        self._busy.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
     def _due(self, key: K) -> None:
         del self._timers[key]
         self.add(key)
@@ -72,10 +84,7 @@ class Queue(Generic[K]):
                 self._failures.pop(key, None)
             except Exception as error:
                 self._retry(key, error)
-            self._busy.discard(key)
-            if key in self._again:
-                self._again.discard(key)
-                self.add(key)
+            asyncio.get_running_loop().call_later(REST_SECONDS, self._rested, key)
 
     def _retry(self, key: K, error: Exception) -> None:
         """One object that cannot be handled must not keep the others from being handled."""
@@ -149,6 +158,19 @@ async def synced(*mirrors: Mirror) -> None:
     """Until each is complete: before that, what seems to be missing may only not have been read."""
     for mirror in mirrors:
         await mirror.informer.synced.wait()
+
+
+async def delete(
+    client: Client,
+    resource: Resource[Any],
+    key: Key,
+    uid: str,
+    propagation: Propagation = "Background",
+) -> None:
+    """Deletes this very object; it is no error that it is gone, or that another has its name."""
+    namespace, name = key
+    with suppress(NotFound, Conflict):
+        await client.delete(resource, name, namespace or None, propagation=propagation, uid=uid)
 
 
 async def in_parallel(writes: Iterable[Coroutine[Any, Any, None]], limit: int = PARALLEL_WRITES) -> None:
