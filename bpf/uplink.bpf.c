@@ -54,9 +54,10 @@ static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, 
 {
 	struct bpf_tunnel_key key = {};
 	struct address sender;
+	enum parsed parsed = parse(skb, p);
 
-	if (parse(skb, p) != PARSED_IP)
-		return drop(DROP_NOT_IP);
+	if (parsed != PARSED_IP)
+		return drop(parsed == PARSED_TRUNCATED ? DROP_MALFORMED : DROP_NOT_IP);
 	if (!read_tunnel_key(skb, &key, &sender))
 		return drop(DROP_OVERLAY_SENDER);
 	if (key.tunnel_id != overlay_vni)

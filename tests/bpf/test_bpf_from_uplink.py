@@ -71,7 +71,7 @@ def test_arp_on_the_uplink(programs: Programs) -> None:
 
 @pytest.mark.parametrize("family", [V4, V6], ids=str)
 def test_overlay_packet_without_an_outer_header(programs: Programs, family: Family) -> None:
-    """Nobody has vouched for its source. Real outer headers: ``tests/netns/test_drops.py``."""
+    """Nobody has vouched for its source. Real outer headers: ``test_bpf_on_the_wire.py``."""
     packet = received(ip(family.overlay, family.a, family.icmp, echo(1)))
     outcome = programs.run("from_overlay", packet, OVERLAY)
     assert list(outcome.counted) == [("HOOK_FROM_OVERLAY", "DROP_OVERLAY_SENDER")]
@@ -81,5 +81,8 @@ def test_overlay_packet_without_an_outer_header(programs: Programs, family: Fami
 
 def test_no_ip_in_the_overlay(programs: Programs) -> None:
     asked = arp(ROUTER_MAC, V4.other_node, V4.node)
-    outcome = programs.run("from_overlay", received(asked, ETH_ARP), OVERLAY)
-    assert (outcome.action, list(outcome.counted)) == (TC_ACT_SHOT, [("HOOK_FROM_OVERLAY", "DROP_NOT_IP")])
+    short = bytearray(ip(V4.overlay, V4.a, TCP, ports(1, 2)))
+    short[0] = 0x44  # a header of 16 bytes
+    for packet, ethertype, reason in ((asked, ETH_ARP, "DROP_NOT_IP"), (bytes(short), 0, "DROP_MALFORMED")):
+        outcome = programs.run("from_overlay", received(packet, ethertype), OVERLAY)
+        assert (outcome.action, list(outcome.counted)) == (TC_ACT_SHOT, [("HOOK_FROM_OVERLAY", reason)])

@@ -1,0 +1,155 @@
+"""What BPF_PROG_TEST_RUN cannot put on a packet: outer headers of real VXLAN, and frames that are cut off."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import GATEWAY_MAC, OVERLAY_SOURCE_MAC
+from packets import ETH_IPV4, ETH_IPV6, UDP, ethernet, ip, ports, vxlan
+
+from tulle.kernel import libc, netns
+from tulle.kernel.netlink import Netlink
+from tulle.kernel.rtnetlink import add_address, add_veth, set_up
+from tulle.model.address import Address
+from tulle.pod_to_pod import link
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.link import LinkSettings
+from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay
+from tulle.pod_to_pod.store import Attachment, link_name
+from tulle.pod_to_pod.topology import Remote, Transport, Uplink
+
+VNI, PORT = 84, 4789
+NODE, SENDER, IMPOSTOR = (f"192.168.0.{n}" for n in (1, 2, 66))
+POD = Attachment(
+    "c1", "eth0", "", link_name("c1", "eth0"), "0a:00:00:00:00:01", ("10.244.1.2", "fd00:244:1::2")
+)
+POD_MAC = bytes.fromhex("0a0000000001")
+ELSEWHERE = ip_address("10.244.2.2"), ip_address("fd00:244:2::2")
+NOWHERE = ip_address("10.244.9.2"), ip_address("fd00:244:9::2")
+
+
+@dataclass
+class Wire:
+    """A node with one Pod, and beside it a host that sends as a node and as an impostor."""
+
+    pod: Path
+    host: Path
+    datapath: Datapath
+    events: list[Any] = field(default_factory=list)
+
+    def tell(self, datagram: bytes, source: str) -> None:
+        """From the host to the node's VXLAN port."""
+        with netns.entered(self.host), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.bind((source, PORT))
+            sender.sendto(datagram, (NODE, PORT))
+
+    def listen(self) -> socket.socket:
+        """What reaches the Pod, as frames."""
+        with netns.entered(self.pod):
+            listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        listener.bind(("eth0", 0))
+        listener.settimeout(5)
+        return listener
+
+    def dropped(self, ring: Any) -> str:
+        """The reason of the one drop that is told."""
+        assert select.select([ring], [], [], 5)[0], "no drop is told"
+        ring.consume()
+        [event] = self.events
+        return str(self.datapath.contract.enums["reason"](event.reason).name)
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    pod, host, node, bpffs = (tmp_path / name for name in ("pod", "host", "node", "bpffs"))
+    bpffs.mkdir()
+    with ExitStack() as stack:
+        libc.mount("bpf", bpffs, "bpf")
+        stack.callback(libc.umount, bpffs)
+        for path in (pod, host, node):
+            netns.create(path)
+            stack.callback(netns.delete, path)
+        stack.enter_context(netns.entered(node))
+        datapath = Datapath(bpffs / "node", VNI)
+        uplink = connect_host(host)
+        attachment = Attachment(POD.container_id, "eth0", str(pod), POD.link, POD.mac, POD.ips)
+        link.connect(attachment, LinkSettings(1450, (ip_address(NODE),)), datapath)
+        with Netlink() as netlink:
+            overlay = ensure_overlay(netlink, 1450, PORT)
+        datapath.attach("overlay", overlay, OVERLAY_DEVICE)
+        remotes = [
+            Remote(ip_network(cidr), Transport.OVERLAY, ip_address(SENDER), uplink, True)
+            for cidr in ("10.244.2.0/24", "fd00:244:2::/64")
+        ]
+        datapath.sync_remotes(remotes, overlay, remove=True)
+        yield Wire(pod, host, datapath)
+
+
+def connect_host(host: Path) -> Uplink:
+    """A veth from the node, where the thread is, to the host, which has both senders' addresses."""
+    with Netlink() as netlink, host.open() as there:
+        netlink.send(
+            [add_veth("uplink", bytes.fromhex("0a00000000fe"), "eth0", POD_MAC, there.fileno(), 1500)]
+        )
+        index = socket.if_nametoindex("uplink")
+        netlink.send([add_address(index, ip_interface(f"{NODE}/24")), set_up(index)])
+    with netns.entered(host), Netlink() as netlink:
+        other = socket.if_nametoindex("eth0")
+        own = [add_address(other, ip_interface(f"{address}/24")) for address in (SENDER, IMPOSTOR)]
+        netlink.send([*own, set_up(other)])
+    return Uplink(index, "uplink", 1500, (ip_interface(f"{NODE}/24"),))
+
+
+def inner(source: Address, hop_limit: int = 64) -> bytes:
+    """To the Pod, in the family of ``source``."""
+    destination = ip_address(POD.ips[source.version == 6])
+    packet = ip(source, destination, UDP, ports(40000, 53), hop_limit)
+    return ethernet(GATEWAY_MAC, OVERLAY_SOURCE_MAC, packet)
+
+
+@pytest.mark.parametrize("source", ELSEWHERE, ids=["v4", "v6"])
+def test_overlay_delivers_what_the_node_of_its_source_sends(wire: Wire, source: Address) -> None:
+    with wire.listen() as pod:
+        wire.tell(vxlan(VNI, inner(source)), SENDER)
+        expected = POD_MAC + GATEWAY_MAC + inner(source, 63)[12:]
+        assert any(pod.recv(2048) == expected for _ in range(20))
+
+
+@pytest.mark.parametrize("family", [0, 1], ids=["v4", "v6"])
+@pytest.mark.parametrize(
+    ("sources", "sender", "vni", "reason"),
+    [
+        pytest.param(ELSEWHERE, IMPOSTOR, VNI, "DROP_OVERLAY_SENDER", id="another host's address"),
+        pytest.param(NOWHERE, SENDER, VNI, "DROP_OVERLAY_SENDER", id="a source that is no node's"),
+        pytest.param(ELSEWHERE, SENDER, VNI + 1, "DROP_OVERLAY_VNI", id="another network"),
+        pytest.param(ELSEWHERE, IMPOSTOR, VNI + 1, "DROP_OVERLAY_VNI", id="another network and host"),
+    ],
+)
+def test_overlay_drops(
+    wire: Wire, sources: tuple[Address, ...], sender: str, vni: int, reason: str, family: int
+) -> None:
+    ring = wire.datapath.drops(wire.events.append)
+    wire.tell(vxlan(vni, inner(sources[family])), sender)
+    assert wire.dropped(ring) == reason
+    ring.close()
+
+
+@pytest.mark.parametrize(
+    ("ethertype", "length"), [(ETH_IPV4, 1), (ETH_IPV4, 19), (ETH_IPV6, 1), (ETH_IPV6, 39)]
+)
+def test_frames_that_are_cut_off(wire: Wire, ethertype: int, length: int) -> None:
+    ring = wire.datapath.drops(wire.events.append)
+    frame = GATEWAY_MAC + POD_MAC + struct.pack("!H", ethertype) + b"\x45" * length
+    with wire.listen() as pod:
+        pod.send(frame)
+    assert wire.dropped(ring) == "DROP_MALFORMED"
+    ring.close()
