@@ -70,7 +70,7 @@ enum reason {
 	REASON_HOP_LIMIT,    /* ends here: the host's stack answers with "time exceeded" */
 	REASON_TOO_BIG,      /* for the device it leaves by: the host's stack fragments or answers */
 	REASON_DELIVERED,    /* out of the host's stack, as it is */
-	DROP_MALFORMED,      /* headers are cut off */
+	DROP_MALFORMED,      /* headers are cut off, or cannot be */
 	DROP_NOT_IP,         /* neither IPv4 nor IPv6 nor ARP */
 	DROP_SPOOFED_SOURCE, /* a Pod used a source address that is not its own */
 	DROP_SPOOFED_MAC,    /* a Pod used a source MAC that is not its own */

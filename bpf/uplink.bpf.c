@@ -57,7 +57,7 @@ static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, 
 	enum parsed parsed = parse(skb, p);
 
 	if (parsed != PARSED_IP)
-		return drop(parsed == PARSED_TRUNCATED ? DROP_MALFORMED : DROP_NOT_IP);
+		return drop(parsed == PARSED_MALFORMED ? DROP_MALFORMED : DROP_NOT_IP);
 	if (!read_tunnel_key(skb, &key, &sender))
 		return drop(DROP_OVERLAY_SENDER);
 	if (key.tunnel_id != overlay_vni)

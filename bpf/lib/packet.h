@@ -20,7 +20,7 @@ enum parsed {
 	PARSED_IP,
 	PARSED_ARP,
 	PARSED_OTHER,     /* an ethertype that Kubernetes has no use for */
-	PARSED_TRUNCATED,
+	PARSED_MALFORMED, /* cut off, or with a header that cannot be */
 };
 
 struct packet {
@@ -86,7 +86,7 @@ static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct pack
 	struct iphdr ip;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl < 5)
-		return PARSED_TRUNCATED;
+		return PARSED_MALFORMED;
 	p->v4 = true;
 	p->flow.source = ipv4_mapped(ip.saddr);
 	p->flow.destination = ipv4_mapped(ip.daddr);
@@ -104,9 +104,12 @@ static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct pack
 	struct ipv6hdr ip;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
-		return PARSED_TRUNCATED;
+		return PARSED_MALFORMED;
 	__builtin_memcpy(&p->flow.source, &ip.saddr, sizeof(p->flow.source));
 	__builtin_memcpy(&p->flow.destination, &ip.daddr, sizeof(p->flow.destination));
+	/* In our maps these are IPv4; in an IPv6 header they have no meaning, and the kernel refuses them. */
+	if (is_ipv4_mapped(&p->flow.source) || is_ipv4_mapped(&p->flow.destination))
+		return PARSED_MALFORMED;
 	p->flow.protocol = ip.nexthdr;
 	p->hop_limit = ip.hop_limit;
 	p->fragment = ip.nexthdr == IPPROTO_FRAGMENT;
@@ -117,7 +120,7 @@ static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct pack
 static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
 {
 	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), p->mac, ETH_ALEN))
-		return PARSED_TRUNCATED;
+		return PARSED_MALFORMED;
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):
 		return parse_ipv4(skb, p);

@@ -169,6 +169,8 @@ def only_ipv6() -> Iterator[Case]:
     yield Case("neighbour discovery", sent(asked), "REASON_STACK")
     to_a_pod = ip(A_LINK_LOCAL, b, 58, echo(0))
     yield Case("own link-local address to a Pod", sent(to_a_pod), "REASON_STACK")
+    mapped = [ip_address(f"::ffff:{address}") for address in (V4.a, V4.b)]
+    yield Case("IPv4-mapped addresses", sent(ip(*mapped, UDP, ports(1, 2))), "DROP_MALFORMED")
     foreign = ip(V6.link_local, V6.multicast, 58, echo(0))
     yield Case("the gateway's link-local address", sent(foreign), "DROP_SPOOFED_SOURCE")
 
