@@ -114,8 +114,9 @@ def test_an_interrupted_up_undoes_itself(number: signal.Signals) -> None:
         assert started.stderr is not None
         assert "Lay the wires" in started.stderr.readline()
         started.send_signal(number)
-        started.communicate(timeout=30)
-        assert started.returncode != 0
+        _, said = started.communicate(timeout=30)
+    assert (started.returncode, said.splitlines()[-1]) == (1, "tulle: stopped before the lab was up")
+    assert "Traceback" not in said
     assert leftovers(name) == []
 
 
@@ -141,3 +142,10 @@ def test_up_with_other_settings_is_refused(lab: Cluster) -> None:
 def test_a_flag_that_cannot_be_right_is_named() -> None:
     done = tulle_lab("up", "--nodes=0", check=False)
     assert (done.returncode, done.stderr) == (2, "tulle: --nodes 0 cannot be right; give 1 to 100\n")
+
+
+def test_down_from_within_the_lab_is_refused(lab: Cluster) -> None:
+    done = lab.tulle("node", "node-1", "--", *TULLE, "lab", "down", f"--name={lab.name}", check=False)
+    assert done.returncode == 1
+    assert "leave it first" in done.stderr
+    assert lab.paths.complete.exists()

@@ -77,7 +77,7 @@ def status(
     if output == "json":
         print(msgspec.json.format(msgspec.json.encode(overview)).decode())
     else:
-        Console().print(table(overview))
+        Console(width=None if sys.stdout.isatty() else 160).print(table(overview))
     raise typer.Exit(0 if overview.healthy else 1)
 
 

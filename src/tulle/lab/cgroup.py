@@ -30,6 +30,13 @@ def root() -> Path:
     )
 
 
+def holds_us(path: Path) -> bool:
+    """Whether this very process is at or below ``path``."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::")), "")
+    return (root() / own).is_relative_to(path)
+
+
 def kill(path: Path) -> None:
     """Kills all processes at and below ``path`` and returns once none is left. No cgroup, nothing to do.
 

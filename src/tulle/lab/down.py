@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 
+from tulle.errors import LabError
 from tulle.lab import cgroup, mounts
 from tulle.lab.paths import RUN, Paths
 
@@ -15,6 +16,8 @@ def down(paths: Paths) -> bool:
     All that a lab makes is in its cgroup or below its run folder: processes die with the first, and
     namespaces, with the links in them, and eBPF pins with the mounts below the second.
     """
+    if cgroup.holds_us(paths.cgroup):
+        raise LabError(f"this shell runs within lab {paths.name} and would end with it; leave it first")
     there = paths.run.exists() or paths.cgroup.exists()
     cgroup.kill(paths.cgroup)
     cgroup.remove(paths.cgroup)

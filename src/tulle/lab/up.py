@@ -81,6 +81,8 @@ async def _cancelled_by_sigterm(work: Awaitable[None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         await task
+    except asyncio.CancelledError as error:
+        raise LabError("stopped before the lab was up") from error
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from tulle.errors import ConfigError
 from tulle.lab.kubelet.objects import Container, EnvVar, Pod
@@ -37,8 +37,6 @@ def fields(pod: Pod, node: str, host_ips: Sequence[str], pod_ips: Sequence[str])
         "metadata.name": meta.name,
         "metadata.namespace": meta.namespace,
         "metadata.uid": meta.uid,
-        "metadata.labels": _lines(meta.labels),
-        "metadata.annotations": _lines(meta.annotations),
         "spec.nodeName": node,
         "spec.serviceAccountName": pod.spec.service_account_name,
         "status.hostIP": host_ips[0],
@@ -95,7 +93,3 @@ def _whole(data: Data, kind: str, name: str, optional: bool) -> Mapping[str, byt
     if values is None and not optional:
         raise ConfigError(f"{kind} {name} does not exist, or this node may not read it")
     return values or {}
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    return "\n".join(f'{name}="{value}"' for name, value in sorted(values.items()))

@@ -19,19 +19,13 @@ def etc(pod: Pod, hostname: str, ips: Sequence[str], machine_resolvers: str) -> 
     """Text by absolute path."""
     return {
         "/etc/hostname": f"{hostname}\n",
-        "/etc/hosts": _hosts(pod, hostname, ips),
+        "/etc/hosts": _hosts(hostname, ips),
         "/etc/resolv.conf": _resolvers(pod, machine_resolvers),
     }
 
 
-def _hosts(pod: Pod, hostname: str, ips: Sequence[str]) -> str:
-    spec = pod.spec
-    full = (
-        f"{hostname}.{spec.subdomain}.{pod.metadata.namespace}.svc.cluster.local\t" if spec.subdomain else ""
-    )
-    own = "".join(f"{ip}\t{full}{hostname}\n" for ip in ips)
-    aliases = "".join("\t".join((alias.ip, *alias.hostnames)) + "\n" for alias in spec.host_aliases)
-    return _LOCAL + own + aliases
+def _hosts(hostname: str, ips: Sequence[str]) -> str:
+    return _LOCAL + "".join(f"{ip}\t{hostname}\n" for ip in ips)
 
 
 def _resolvers(pod: Pod, machine_resolvers: str) -> str:

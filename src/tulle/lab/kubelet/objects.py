@@ -31,7 +31,6 @@ class EnvSource(_Read, frozen=True):
     field_ref: FieldRef | None = None
     config_map_key_ref: KeyRef | None = None
     secret_key_ref: KeyRef | None = None
-    resource_field_ref: dict[str, Any] | None = None
 
 
 class EnvVar(_Read, frozen=True):
@@ -146,11 +145,6 @@ class VolumeMount(_Read, frozen=True):
     read_only: bool = False
 
 
-class Resources(_Read, frozen=True):
-    requests: dict[str, Any] = {}
-    limits: dict[str, Any] = {}
-
-
 class Container(_Read, frozen=True):
     name: str
     image: str = ""
@@ -161,14 +155,12 @@ class Container(_Read, frozen=True):
     env_from: tuple[EnvFrom, ...] = ()
     ports: tuple[Port, ...] = ()
     volume_mounts: tuple[VolumeMount, ...] = ()
-    resources: Resources = Resources()
     security_context: SecurityContext = SecurityContext()
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
     lifecycle: Lifecycle = Lifecycle()
     restart_policy: str = ""
-    tty: bool = False
 
     @property
     def sidecar(self) -> bool:
@@ -192,36 +184,19 @@ class FileSource(_Read, frozen=True):
     optional: bool = False
 
 
-class DownwardItem(_Read, frozen=True):
-    path: str
-    field_ref: FieldRef | None = None
-
-
-class DownwardSource(_Read, frozen=True):
-    items: tuple[DownwardItem, ...] = ()
-
-
-class Projection(_Read, frozen=True):
-    config_map: FileSource | None = None
-    secret: FileSource | None = None
-    downward_api: DownwardSource | None = msgspec.field(name="downwardAPI", default=None)
-    service_account_token: dict[str, Any] | None = None
-
-
-class Projected(_Read, frozen=True):
-    sources: tuple[Projection, ...] = ()
-
-
 class HostPath(_Read, frozen=True):
     path: str
     type: str = ""
 
 
-class Volume(Projection, frozen=True):
-    name: str = ""
+class Volume(_Read, frozen=True):
+    """Exactly one of the others is set; what is none of these is not supported."""
+
+    name: str
+    config_map: FileSource | None = None
+    secret: FileSource | None = None
     empty_dir: dict[str, Any] | None = None
     host_path: HostPath | None = None
-    projected: Projected | None = None
 
 
 class DnsOption(_Read, frozen=True):
@@ -233,11 +208,6 @@ class DnsConfig(_Read, frozen=True):
     nameservers: tuple[str, ...] = ()
     searches: tuple[str, ...] = ()
     options: tuple[DnsOption, ...] = ()
-
-
-class HostAlias(_Read, frozen=True):
-    ip: str
-    hostnames: tuple[str, ...] = ()
 
 
 class ReadinessGate(_Read, frozen=True):
@@ -254,12 +224,10 @@ class PodSpec(_Read, frozen=True):
     host_network: bool = False
     host_pid: bool = msgspec.field(name="hostPID", default=False)
     hostname: str = ""
-    subdomain: str = ""
     service_account_name: str = "default"
     security_context: SecurityContext = SecurityContext()
     dns_policy: str = "ClusterFirst"
     dns_config: DnsConfig = DnsConfig()
-    host_aliases: tuple[HostAlias, ...] = ()
     readiness_gates: tuple[ReadinessGate, ...] = ()
 
 
@@ -287,7 +255,6 @@ class Metadata(_Read, frozen=True):
     annotations: dict[str, str] = {}
     deletion_timestamp: str | None = None
     deletion_grace_period_seconds: int | None = None
-    generation: int | None = None
 
 
 class Pod(_Read, frozen=True):

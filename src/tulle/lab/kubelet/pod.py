@@ -133,7 +133,7 @@ class PodLife:
         known = fields(self.pod, config.node, config.addresses, ips)
         data = await sources.fetch(self._kit.client, self.pod)
         folder = config.pods / self.pod.metadata.uid / "volumes"
-        return Surroundings(self.pod, sandbox, ips, known, volumes.prepare(folder, self.pod, known, data))
+        return Surroundings(self.pod, sandbox, ips, known, volumes.prepare(folder, self.pod, data))
 
     def _ips(self) -> tuple[str, ...]:
         if self.pod.spec.host_network:

@@ -32,11 +32,10 @@ def _of_environments(pod: Pod) -> Iterator[tuple[str, str]]:
 
 def _of_volumes(pod: Pod) -> Iterator[tuple[str, str]]:
     for volume in pod.spec.volumes:
-        for source in volume.projected.sources if volume.projected else (volume,):
-            if source.config_map:
-                yield "ConfigMap", source.config_map.name
-            if source.secret:
-                yield "Secret", source.secret.secret_name or source.secret.name
+        if volume.config_map:
+            yield "ConfigMap", volume.config_map.name
+        if volume.secret:
+            yield "Secret", volume.secret.secret_name
 
 
 async def fetch(client: Client, pod: Pod) -> Data:

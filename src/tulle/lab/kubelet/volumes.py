@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tulle.errors import ConfigError
-from tulle.lab.kubelet.environment import Data, field
-from tulle.lab.kubelet.objects import Container, DownwardSource, FileSource, Pod, Projection, Volume
+from tulle.lab.kubelet.environment import Data
+from tulle.lab.kubelet.objects import Container, FileSource, Pod, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,12 @@ class File:
     mode: int
 
 
-def prepare(folder: Path, pod: Pod, known: Mapping[str, str], data: Data) -> dict[str, Path]:
+def prepare(folder: Path, pod: Pod, data: Data) -> dict[str, Path]:
     """Makes every volume of the Pod below ``folder``; where each is. Raises ``ConfigError``."""
-    return {
-        volume.name: _prepare(folder / volume.name, volume, pod, known, data) for volume in pod.spec.volumes
-    }
+    return {volume.name: _prepare(folder / volume.name, volume, pod, data) for volume in pod.spec.volumes}
 
 
-def _prepare(folder: Path, volume: Volume, pod: Pod, known: Mapping[str, str], data: Data) -> Path:
+def _prepare(folder: Path, volume: Volume, pod: Pod, data: Data) -> Path:
     if volume.host_path:
         path = Path(volume.host_path.path)
         if volume.host_path.type == "DirectoryOrCreate":
@@ -40,10 +38,8 @@ def _prepare(folder: Path, volume: Volume, pod: Pod, known: Mapping[str, str], d
     if volume.empty_dir is not None:
         _share(folder, pod.spec.security_context.fs_group)
         return folder
-    sources = volume.projected.sources if volume.projected else (volume,)
-    for source in sources:
-        for file in _files(volume.name, source, pod, known, data):
-            _write(folder, file)
+    for file in _files(volume, data):
+        _write(folder, file)
     return folder
 
 
@@ -53,18 +49,14 @@ def _share(folder: Path, group: int | None) -> None:
     folder.chmod(0o777 if group is None else 0o2777)
 
 
-def _files(volume: str, source: Projection, pod: Pod, known: Mapping[str, str], data: Data) -> Iterator[File]:
-    if source.config_map:
-        yield from _keys("ConfigMap", source.config_map.name, source.config_map, data)
-    elif source.secret:
-        yield from _keys("Secret", source.secret.secret_name or source.secret.name, source.secret, data)
-    elif source.downward_api:
-        yield from _downward(source.downward_api, pod, known)
-    else:
-        raise ConfigError(
-            f"volume {volume}: this kind is not supported in the lab; use emptyDir, configMap, secret, "
-            "downwardAPI, projected of these, or hostPath"
-        )
+def _files(volume: Volume, data: Data) -> Iterator[File]:
+    if volume.config_map:
+        return _keys("ConfigMap", volume.config_map.name, volume.config_map, data)
+    if volume.secret:
+        return _keys("Secret", volume.secret.secret_name, volume.secret, data)
+    raise ConfigError(
+        f"volume {volume.name}: its kind is not supported here; use emptyDir, configMap, secret or hostPath"
+    )
 
 
 def _keys(kind: str, name: str, source: FileSource, data: Data) -> Iterator[File]:
@@ -80,12 +72,6 @@ def _keys(kind: str, name: str, source: FileSource, data: Data) -> Iterator[File
             yield File(item.path, values[item.key], item.mode or source.default_mode)
         elif not source.optional:
             raise ConfigError(f"{kind} {name} has no key {item.key}")
-
-
-def _downward(source: DownwardSource, pod: Pod, known: Mapping[str, str]) -> Iterable[File]:
-    for item in source.items:
-        if item.field_ref:
-            yield File(item.path, field(pod, known, item.field_ref.field_path).encode(), 0o644)
 
 
 def _write(folder: Path, file: File) -> None:
