@@ -94,8 +94,8 @@ class Node(Place):
     def ips(self) -> list[str]:
         return [str(a.ip) for a in self.host.addresses]
 
-    def start_agent(self, *flags: str) -> None:
-        """Returns when Pods can be connected."""
+    def start_agent(self, *flags: str, wait: bool = True) -> None:
+        """Returns when Pods can be connected, or at once."""
         conf = self.folder / "net.d"
         (conf / "10-tulle.conflist").unlink(missing_ok=True)
         settings = {
@@ -112,7 +112,8 @@ class Node(Place):
         with (self.folder / "agent.log").open("ab") as log:
             line = ["nsenter", f"--net={self.path}", *command]
             self.agent = subprocess.Popen(line, stdout=log, stderr=log)
-        self.call("STATUS", wait=True)
+        if wait:
+            self.call("STATUS", wait=True)
 
     def kill_agent(self, number: int = signal.SIGKILL) -> None:
         if self.agent:

@@ -158,6 +158,16 @@ def test_an_exhausted_cidr_says_so_and_addresses_come_back(cluster: Cluster) -> 
     assert late.ips == pods[0].ips
 
 
+def test_a_way_to_other_nodes_that_cannot_be_made_shows_in_status(cluster: Cluster) -> None:
+    """Code 51: what is connected may be cut off."""
+    one, _ = cluster(Spec(nodes=2), "--routing=native")
+    one.kill_agent()
+    one.run("ip", "link", "add", "tulle-overlay", "type", "bridge")  # where the overlay's device must be
+    one.start_agent("--routing=overlay", wait=False)
+    eventually(lambda: one.call("STATUS").get("code") == 51, "STATUS tells of it")
+    one.run("ip", "link", "del", "tulle-overlay")
+
+
 def test_addresses_of_an_earlier_boot_are_free(cluster: Cluster) -> None:
     [node] = cluster(start=False)
     old = node.folder / "state" / "boots" / "an-earlier-boot"

@@ -35,6 +35,8 @@ class Attachments:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
+        self.fault = ""
+        """What is wrong with the ways to other nodes, so that Pods that are connected may be cut off."""
 
     def configure(self, ipam: Ipam, settings: LinkSettings) -> None:
         """From now on ADD can be served. Called again when the node's CIDRs, addresses or MTU change."""
@@ -153,6 +155,8 @@ class Attachments:
             raise CniError(cni.IO_FAILURE, f"could not remove the links of {', '.join(left)}")
 
     def _status(self) -> None:
+        if self.fault:
+            raise CniError(cni.LIMITED, self.fault)
         ipam, _ = self._configured(cni.NOT_AVAILABLE)
         if not ipam.available:
             cidrs = ", ".join(map(str, ipam.cidrs))

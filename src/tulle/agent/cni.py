@@ -16,7 +16,7 @@ from tulle.pod_to_pod.store import Attachment
 
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
-TRY_AGAIN, NOT_AVAILABLE, NOTHING_WORKS = 11, 50, 51
+TRY_AGAIN, NOT_AVAILABLE, LIMITED = 11, 50, 51
 INTERNAL, KERNEL_REFUSED, DAMAGED = 100, 101, 102
 """Error codes of section 5; those from 100 are ours."""
 

@@ -79,7 +79,7 @@ class NodeReconciler:
                 return peer
         for problem in self.problems:
             if problem.node == name:
-                raise ConfigError(f"Node {name}: {problem.message}")
+                raise ConfigError(problem.message)
         raise NotYet(f"Node {name} with spec.podCIDRs and an InternalIP in status.addresses")
 
     def _uplinks(self, netlink: Netlink, own: Peer) -> list[Uplink]:

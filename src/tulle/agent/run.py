@@ -28,6 +28,7 @@ from tulle.kube.resources import NODE
 from tulle.model.objects import Node
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.store import AttachmentStore
+from tulle.pod_to_pod.topology import Problem
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ class _Agent:
             self._changed.clear()
             nodes = list(self._nodes.objects.values())
             done = await self._apply(nodes, complete=True)
+            await self._reporter.problems(self._reconciler.problems)
             if done:
                 self._snapshot.write(nodes)
-                await self._tell(nodes)
+                await self._tell_available(nodes)
             await self._next_change(None if done else _RETRY)
 
     async def _next_change(self, patience: float | None) -> None:
@@ -119,8 +121,10 @@ class _Agent:
             log.info("waiting for %s", missing)
             return False
         except TulleError as error:
-            log.error("%s", error)
+            self._reconciler.problems.append(Problem(self._settings.node_name, str(error)))
+            self._attachments.fault = str(error)
             return False
+        self._attachments.fault = ""
         if not self._ready:
             await self._attachments.reconcile()
             install.write_conflist(self._settings)
@@ -128,8 +132,7 @@ class _Agent:
             log.info("Pods can be connected")
         return True
 
-    async def _tell(self, nodes: Iterable[Node]) -> None:
-        await self._reporter.problems(self._reconciler.problems)
+    async def _tell_available(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             if node.metadata.name == self._settings.node_name:
                 await self._reporter.network_available(node)

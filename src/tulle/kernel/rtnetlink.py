@@ -71,7 +71,10 @@ _NEIGHBOUR = struct.Struct("=BBHiHBB")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device. ``mac`` is empty where the device has none; ``kind`` is ``veth``, ``vxlan``, …"""
+    """A network device. ``mac`` is empty where it has none; ``kind`` is ``veth``, ``vxlan``, …
+
+    ``port`` is the UDP port of a VXLAN device, 0 for others.
+    """
 
     index: int
     name: str
@@ -81,6 +84,7 @@ class Link:
     hardware: int
     kind: str
     alias: str
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +261,8 @@ def parse_link(body: bytes) -> Link:
     _, _, hardware, index, flags, _ = _LINK.unpack_from(body)
     found = parse_attributes(body[_LINK.size :])
     info = parse_attributes(found.get(IFLA_LINKINFO, b""))
+    kind = _text(info.get(IFLA_INFO_KIND, b""))
+    data = parse_attributes(info.get(IFLA_INFO_DATA, b"")) if kind == "vxlan" else {}
     return Link(
         index=index,
         name=_text(found.get(IFLA_IFNAME, b"")),
@@ -264,8 +270,9 @@ def parse_link(body: bytes) -> Link:
         mac=found.get(IFLA_ADDRESS, b""),
         flags=flags,
         hardware=hardware,
-        kind=_text(info.get(IFLA_INFO_KIND, b"")),
+        kind=kind,
         alias=_text(found.get(IFLA_IFALIAS, b"")),
+        port=int.from_bytes(data.get(IFLA_VXLAN_PORT, b""), "big"),
     )
 
 

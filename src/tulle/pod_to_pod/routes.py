@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from tulle.errors import KernelError
 from tulle.kernel.netlink import Netlink, Request
 from tulle.kernel.rtnetlink import (
     Encap,
@@ -16,6 +17,7 @@ from tulle.kernel.rtnetlink import (
     delete_link,
     delete_route,
     leave_link_local_to_us,
+    links,
     replace_route,
     routes,
     set_mtu,
@@ -85,9 +87,18 @@ def overlay_mtu(remotes: Iterable[Remote]) -> int:
 
 
 def ensure_overlay(netlink: Netlink, mtu: int, port: int) -> int:
-    """Makes the VXLAN device, or sets its MTU; returns its index. Raises ``KernelError``."""
-    created = add_vxlan(OVERLAY_DEVICE, GATEWAY_MAC, mtu, port)
-    netlink.send([created], tolerate=frozenset({errno.EEXIST}))
+    """Makes the VXLAN device, or sets its MTU; returns its index.
+
+    Raises ``KernelError``, EEXIST when another kind of device has its name.
+    """
+    there = next((link for link in links(netlink) if link.name == OVERLAY_DEVICE), None)
+    if there and there.kind != "vxlan":
+        raise KernelError(errno.EEXIST, f"create {OVERLAY_DEVICE}, whose name a {there.kind} has")
+    if there and there.port != port:
+        remove_overlay(netlink)
+        there = None
+    if there is None:
+        netlink.send([add_vxlan(OVERLAY_DEVICE, GATEWAY_MAC, mtu, port)])
     index = socket.if_nametoindex(OVERLAY_DEVICE)
     netlink.send([set_mtu(index, mtu), leave_link_local_to_us(index), set_up(index)])
     return index
