@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.namespaces import configure, ip, make
+from bench.namespaces import configure, ip, make, make_bridges_plain
 from bench.nodes import wires
 from tulle.lab.spec import Host
 
@@ -67,6 +67,7 @@ def vxlan(folder: Path, stack: ExitStack) -> Pair:
     for number, (host, peer, node) in enumerate(zip(plan.nodes, reversed(plan.nodes), nodes, strict=True), 1):
         pod = make(folder / f"pod-{number}", stack)
         local, remote = host.addresses[0].ip, peer.addresses[0].ip
+        make_bridges_plain(node)
         device = f"type vxlan id 42 dstport 4789 local {local} remote {remote} noudpcsum"
         ip(
             node,
