@@ -318,6 +318,7 @@ async def test_custom_resources_own_objects(server: Server) -> None:
     await server.kubectl("wait", "crd/widgets.example.com", "--for=condition=Established", "--timeout=10s")
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "owner"}}
     await server.kubectl("apply", "-f", "-", given=widget)
+    assert (await server.kubectl("get", "widgets")).split()[:3] == ["NAME", "AGE", "owner"]
     uid = await server.kubectl("get", "widget", "owner", "-o", "jsonpath={.metadata.uid}")
     owner = {"apiVersion": "example.com/v1", "kind": "Widget", "name": "owner", "uid": uid}
     metadata = {"name": "owned", "ownerReferences": [owner]}

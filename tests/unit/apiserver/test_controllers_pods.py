@@ -13,7 +13,7 @@ from controller_objects import CREATED, NOW, TEMPLATE, Object, node, owned_by, p
 from tulle.apiserver.controllers import daemonset, replicaset
 from tulle.apiserver.controllers.objects import selects, template_hash
 from tulle.apiserver.controllers.placement import fits_affinity, ports_collide, untolerated_taint
-from tulle.apiserver.controllers.scheduler import place
+from tulle.apiserver.controllers.scheduler import is_waiting, place
 
 
 def names(objects: list[Object]) -> list[str]:
@@ -200,7 +200,9 @@ class TestDaemonSet:
 class TestScheduler:
     @staticmethod
     def chosen(pods: list[Object], nodes: list[Object]) -> list[str]:
-        return [placement.node or placement.message for placement in place(pods, nodes)]
+        placed = [pod for pod in pods if pod["spec"].get("nodeName")]
+        placements = place(filter(is_waiting, pods), placed, nodes)
+        return [placement.node or placement.message for placement in placements]
 
     def test_spreads_pods_of_an_owner_and_then_all(self) -> None:
         first, second = workload("ReplicaSet"), workload("ReplicaSet")

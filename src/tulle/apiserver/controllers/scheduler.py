@@ -32,7 +32,7 @@ from tulle.apiserver.controllers.work import Mirror, in_parallel, synced
 from tulle.errors import ApiError, ApiUnreachable, Conflict, NotFound
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
-from tulle.kube.resources import PODS, Resource
+from tulle.kube.resources import PODS, Key, Resource
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +79,14 @@ class Placement:
     message: str = ""
 
 
-def place(pods: Iterable[Object], nodes: Iterable[Object]) -> list[Placement]:
+def place(waiting: Iterable[Object], placed: Iterable[Object], nodes: Iterable[Object]) -> list[Placement]:
     """A placement for each Pod that waits, the oldest first; each counts for those after it."""
     rooms = {node["metadata"]["name"]: Room(node) for node in nodes if not is_deleting(node)}
-    waiting = []
-    for pod in pods:
-        if (name := pod["spec"].get("nodeName")) in rooms and not is_finished(pod):
-            rooms[name].take(pod)
-        elif is_waiting(pod):
-            waiting.append(pod)
-    waiting.sort(key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
-    return [_place(pod, rooms) for pod in waiting]
+    for pod in placed:
+        if room := rooms.get(pod["spec"]["nodeName"]):
+            room.take(pod)
+    oldest = sorted(waiting, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+    return [_place(pod, rooms) for pod in oldest]
 
 
 def is_waiting(pod: Object) -> bool:
@@ -123,26 +120,37 @@ def _owner(pod: Object) -> str:
 
 
 class Scheduler:
-    """Wakes up when a Pod waits, or when something changed that could let a waiting one run."""
+    """Wakes up when a Pod waits, or when something changed that could let a refused one run."""
 
     def __init__(self, client: Client, pods: Mirror, nodes: Mirror, recorder: Recorder) -> None:
         self._client, self._pods, self._nodes, self._recorder = client, pods, nodes, recorder
         self._wake = asyncio.Event()
-        self._hopeless = False
-        self._bound: dict[str, str] = {}
+        self._waiting: dict[Key, Object] = {}
+        self._refused: dict[Key, Object] = {}
+        self._placed: dict[Key, Object] = {}
         pods.informer.subscribe(self._pod_changed)
         nodes.informer.subscribe(self._node_changed)
 
     def _pod_changed(self, change: Change[Object]) -> None:
-        ended = change.new is None or is_finished(change.new)
-        if change.old is not None and (change.new is None or change.new["spec"].get("nodeName")):
-            self._bound.pop(change.old["metadata"]["uid"], None)
-        if (change.new is not None and is_waiting(change.new)) or (ended and self._hopeless):
+        pod, was_placed = change.new, self._placed.pop(change.key, None)
+        self._waiting.pop(change.key, None)
+        self._refused.pop(change.key, None)
+        if pod is not None and is_waiting(pod):
+            self._waiting[change.key] = pod
             self._wake.set()
+        elif pod is not None and pod["spec"].get("nodeName") and not is_finished(pod):
+            self._placed[change.key] = pod
+        elif was_placed:
+            self._give_another_chance()
 
     def _node_changed(self, change: Change[Object]) -> None:
         if offer(change.old) != offer(change.new):
-            self._wake.set()
+            self._give_another_chance()
+
+    def _give_another_chance(self) -> None:
+        self._waiting |= self._refused
+        self._refused.clear()
+        self._wake.set()
 
     async def run(self) -> None:
         """Never returns."""
@@ -150,27 +158,24 @@ class Scheduler:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            placements = place(map(self._as_bound, self._pods), self._nodes)
-            self._hopeless = any(not placement.node for placement in placements)
-            try:
-                await in_parallel(map(self._settle, placements))
-            except (ApiError, ApiUnreachable) as error:
-                log.warning("scheduler: %s: will be tried again", error)
-                asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wake.set)
-
-    def _as_bound(self, pod: Object) -> Object:
-        """``pod`` with the node that we gave it, of which the watch may not have told yet."""
-        node = self._bound.get(pod["metadata"]["uid"])
-        return {**pod, "spec": {**pod["spec"], "nodeName": node}} if node else pod
+            waiting, self._waiting = self._waiting, {}
+            placements = place(waiting.values(), self._placed.values(), self._nodes)
+            await in_parallel(map(self._settle, placements))
 
     async def _settle(self, placement: Placement) -> None:
+        pod = placement.pod
         try:
             if placement.node:
-                await self._bind(placement.pod, placement.node)
+                await self._bind(pod, placement.node)
             else:
-                await self._refuse(placement.pod, placement.message)
+                self._refused[key_of(pod)] = pod
+                await self._refuse(pod, placement.message)
         except (NotFound, Conflict):
             return  # the Pod is gone or bound already, and the watch will say so
+        except (ApiError, ApiUnreachable) as error:
+            log.warning("scheduler: %s/%s: %s: will be tried again", *key_of(pod), error)
+            self._refused[key_of(pod)] = pod
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._give_another_chance)
 
     async def _bind(self, pod: Object, node: str) -> None:
         namespace, name = key_of(pod)
@@ -180,10 +185,15 @@ class Scheduler:
             "metadata": {"name": name, "namespace": namespace, "uid": pod["metadata"]["uid"]},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
-        await self._client.create(_bindings(name), binding, namespace)
-        seen = self._pods.informer.objects.get((namespace, name))
-        if seen is not None and not seen["spec"].get("nodeName"):
-            self._bound[pod["metadata"]["uid"]] = node
+        # It counts from now on, not only once the watch tells; what the watch tells meanwhile stands.
+        assumed = {**pod, "spec": {**pod["spec"], "nodeName": node}}
+        self._placed[namespace, name] = assumed
+        try:
+            await self._client.create(_bindings(name), binding, namespace)
+        except (ApiError, ApiUnreachable):
+            if self._placed.get((namespace, name)) is assumed:
+                del self._placed[namespace, name]
+            raise
         message = f"Successfully assigned {namespace}/{name} to {node}"
         self._recorder.record(NAME, pod, "Normal", "Scheduled", message)
 
@@ -194,8 +204,7 @@ class Scheduler:
         verdict = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
         dated = {**verdict, "lastTransitionTime": stamp(datetime.now(UTC))}
         patch = {"status": {"conditions": [dated]}}
-        answer = await self._client.patch(PODS, name, patch, namespace, "status", kind="strategic")
-        self._pods.wrote(answer)
+        await self._client.patch(PODS, name, patch, namespace, "status", kind="strategic")
         self._recorder.record(NAME, pod, "Warning", "FailedScheduling", message)
 
 
