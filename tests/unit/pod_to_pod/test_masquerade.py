@@ -1,4 +1,4 @@
-"""The one place where an address is translated (N-08). That nft takes it: ``tests/netns/test_rtnetlink.py``."""
+"""Where an address is translated (N-08). That nft takes it: ``tests/netns/test_rtnetlink.py``."""
 
 from __future__ import annotations
 
