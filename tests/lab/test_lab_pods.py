@@ -202,6 +202,29 @@ async def test_logs_and_exec_by_kubectl(lab: Cluster, pods: Pods) -> None:
     assert lab.tulle("exec", "p", "-n", pods.namespace, "--", "hostname").stdout == "p\n"
 
 
+async def test_exec_where_nothing_runs_says_so(lab: Cluster, pods: Pods) -> None:
+    await pods.create("p", "false")
+    await pods.until("p", waits_for("CrashLoopBackOff"))
+    done = lab.kubectl("exec", "-n", pods.namespace, "p", "--", "true", check=False)
+    assert done.returncode == 1
+    assert "container main does not run" in done.stderr
+
+
+async def test_security_contexts(pods: Pods) -> None:
+    plain = {"runAsUser": 1000, "runAsGroup": 2000, "readOnlyRootFilesystem": True}
+    await pods.create(
+        "p",
+        containers=[
+            host("privileged", *FOREVER, securityContext={"privileged": True}),
+            host("plain", *FOREVER, securityContext=plain),
+        ],
+    )
+    await pods.ready("p")
+    await pods.run("p", "ip", "link", "add", "extra", "type", "veth", container="privileged")
+    script = "id -u; id -g; touch /x 2>/dev/null || echo read-only; ip link del extra 2>/dev/null || echo no"
+    assert await pods.run("p", "sh", "-c", script, container="plain") == "1000\n2000\nread-only\nno\n"
+
+
 async def test_previous_logs(lab: Cluster, pods: Pods) -> None:
     script = "test -e /state/x && echo second && exec sleep infinity; touch /state/x; echo first"
     await pods.create(

@@ -21,13 +21,33 @@ _DEFAULT_CAPABILITIES: Final = (
     *("CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID"),
     *("SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"),
 )
-_ALL_CAPABILITIES: Final = (
-    *_DEFAULT_CAPABILITIES,
-    *("DAC_READ_SEARCH", "LINUX_IMMUTABLE", "NET_BROADCAST", "NET_ADMIN", "IPC_LOCK", "IPC_OWNER"),
-    *("SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE"),
-    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "LEASE", "AUDIT_CONTROL", "MAC_OVERRIDE", "MAC_ADMIN"),
-    *("SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"),
+CAPABILITIES: Final = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP"),
+    *(
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+    ),
+    *(
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+    ),
+    *("SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL"),
+    *("SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ"),
+    *("PERFMON", "BPF", "CHECKPOINT_RESTORE"),
 )
+"""In the order of their numbers (``linux/capability.h``)."""
+
 _MASKED: Final = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware")
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _UNPRIVILEGED: Final = {
@@ -44,7 +64,10 @@ _QUIET: Final = ("nosuid", "noexec", "nodev")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the configuration is made of beside Pod and container. ``namespaces`` are paths by OCI type."""
+    """What the configuration is made of beside Pod and container.
+
+    ``namespaces`` are paths by OCI type; ``grantable`` are the capabilities that this machine lets us have.
+    """
 
     image: Image
     root: Path
@@ -52,6 +75,7 @@ class Parts:
     environment: Mapping[str, str]
     namespaces: Mapping[str, Path]
     binds: Sequence[Json]
+    grantable: frozenset[str] = frozenset(CAPABILITIES)
 
 
 def arguments(container: Container, image: Image, variables: Mapping[str, str]) -> list[str]:
@@ -95,7 +119,7 @@ def process(pod: Pod, container: Container, parts: Parts) -> Json:
     uid = _first(context.run_as_user, of_pod.run_as_user, parts.user[0])
     gid = _first(context.run_as_group, of_pod.run_as_group, parts.user[1])
     groups = [*of_pod.supplemental_groups, *([of_pod.fs_group] if of_pod.fs_group is not None else [])]
-    capabilities = _capabilities(container)
+    capabilities = _capabilities(container, parts.grantable)
     effective = capabilities if uid == 0 else []
     return {
         "terminal": False,
@@ -112,19 +136,23 @@ def _first(*choices: int | None) -> int:
     return next(choice for choice in choices if choice is not None)
 
 
-def _capabilities(container: Container) -> list[str]:
+def capabilities_in(mask: int) -> frozenset[str]:
+    """The capabilities in a bit mask such as ``CapBnd`` in ``/proc/self/status``."""
+    return frozenset(name for number, name in enumerate(CAPABILITIES) if mask >> number & 1)
+
+
+def _capabilities(container: Container, grantable: frozenset[str]) -> list[str]:
+    """Asked for by name: exactly these. Asked for by ``ALL`` or ``privileged``: those that there are."""
     context = container.security_context
-    if context.privileged:
-        return [f"CAP_{name}" for name in _ALL_CAPABILITIES]
     add, drop = (
         {name.removeprefix("CAP_") for name in names}
         for names in (context.capabilities.add, context.capabilities.drop)
     )
-    base = set() if "ALL" in drop else set(_DEFAULT_CAPABILITIES) - drop
-    added = set(_ALL_CAPABILITIES) if "ALL" in add else add
-    if unknown := added - set(_ALL_CAPABILITIES):
+    if unknown := add - {"ALL", *CAPABILITIES}:
         raise ConfigError(f"container {container.name}: no such capability: {', '.join(sorted(unknown))}")
-    return sorted(f"CAP_{name}" for name in base | added)
+    base = set() if "ALL" in drop else set(_DEFAULT_CAPABILITIES) - drop
+    every = grantable if context.privileged or "ALL" in add else frozenset()
+    return sorted(f"CAP_{name}" for name in base & grantable | every | add - {"ALL"})
 
 
 def _namespaces(pod: Pod, parts: Parts) -> list[Json]:

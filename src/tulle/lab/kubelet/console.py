@@ -131,6 +131,13 @@ class Session:
                 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size.height, size.width, 0, 0))
 
 
+async def refuse(channel: web.WebSocketResponse, message: str) -> None:
+    """Ends the conversation before it began."""
+    status = {"metadata": {}, "status": "Failure", "reason": "BadRequest", "message": message, "code": 400}
+    await channel.send_bytes(bytes([ERROR]) + msgspec.json.encode(status))
+    await channel.close()
+
+
 def result(code: int) -> bytes:
     """The Status that the error stream ends with."""
     if code == 0:

@@ -17,6 +17,7 @@ from tulle.lab.kubelet.records import now
 log = logging.getLogger(__name__)
 
 _MOST_WAITING = 1000
+_MOST_KNOWN = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Recorder:
             name = f"{meta.name}.{token_hex(8)}"
             await self._client.create(EVENTS, self._body(event, name), meta.namespace)
         self._sent[key] = (name, count + 1)
+        if len(self._sent) > _MOST_KNOWN:
+            del self._sent[next(iter(self._sent))]
 
     def _body(self, event: _Event, name: str) -> dict[str, Any]:
         meta, time = event.pod.metadata, now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ async def _parts(
             "ipc": around.sandbox.namespace("ipc"),
             "uts": around.sandbox.namespace("uts"),
         },
+        grantable=_grantable(),
         binds=[
             *(_elsewhere() if image.is_machine else ()),
             *volumes.binds(container, around.volumes),
@@ -124,3 +126,10 @@ def _elsewhere() -> list[dict[str, Any]]:
         for path in sorted(here)
         if path.stat().st_dev != root
     ]
+
+
+@functools.cache
+def _grantable() -> frozenset[str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    mask = next(line.split()[1] for line in lines if line.startswith("CapBnd:"))
+    return bundle.capabilities_in(int(mask, 16))

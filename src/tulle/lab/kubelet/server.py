@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from tulle.lab.inotify import Watch
-from tulle.lab.kubelet.console import Session
+from tulle.lab.kubelet.console import Session, refuse
 from tulle.lab.kubelet.container import ContainerLife
 from tulle.lab.kubelet.pod import PodLife
 
@@ -84,11 +84,18 @@ class _Server:
         return response
 
     async def exec(self, request: web.Request) -> web.WebSocketResponse:
-        container, query = self._container(request), request.query
-        if not container.running:
-            raise web.HTTPBadRequest(text=f"container {container.spec.name} does not run")
+        """What cannot be is said on the channel: of a refused WebSocket kubectl would show no reason."""
+        query = request.query
         channel = web.WebSocketResponse(protocols=PROTOCOLS)
         await channel.prepare(request)
+        try:
+            container = self._container(request)
+        except web.HTTPNotFound as error:
+            await refuse(channel, error.text or "")
+            return channel
+        if not container.running:
+            await refuse(channel, f"container {container.spec.name} does not run")
+            return channel
         session = Session(channel, container, query.getall("command"))
         if _says_yes(query, "tty"):
             await session.run_with_terminal()
