@@ -13,7 +13,7 @@ from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
-from conftest import Node, Pod, write_snapshot
+from nodes import Node, Pod, write_snapshot
 
 from tulle.kernel import netns
 from tulle.lab.spec import Spec

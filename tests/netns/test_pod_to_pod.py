@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import Node, Pod, enter
+from nodes import Node, Pod, enter
 
 from tulle.lab.spec import Spec
 from tulle.pod_to_pod.datapath import Pinned

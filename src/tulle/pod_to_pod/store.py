@@ -42,6 +42,10 @@ class Attachment(msgspec.Struct, frozen=True):
     uid: str = ""
     deleted: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ``ValueError`` for what is no address or MAC."""
+        _ = self.addresses, bytes.fromhex(self.mac.replace(":", ""))
+
     @property
     def key(self) -> tuple[str, str]:
         return self.container_id, self.ifname
@@ -72,7 +76,10 @@ def recorded(state: Path) -> list[Attachment]:
 
 
 class AttachmentStore:
-    """The attachments of this boot, in memory and in ``folder``. Raises ``OSError`` when the disk fails."""
+    """The attachments of this boot, in memory and on disk, the one written last at the end.
+
+    Raises ``OSError`` when the disk fails.
+    """
 
     def __init__(self, state: Path) -> None:
         boots = state / "boots"
@@ -84,7 +91,7 @@ class AttachmentStore:
         self._all = {a.key: a for a in self._read()}
 
     def _read(self) -> Iterator[Attachment]:
-        for path in self._folder.glob("*.json"):
+        for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
             try:
                 yield msgspec.json.decode(path.read_bytes(), type=Attachment)
             except msgspec.MsgspecError as error:
