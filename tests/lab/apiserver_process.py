@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 TULLE = Path(sys.executable).with_name("tulle")
-NODE_TOKEN, READER_TOKEN = "node-a-token", "reader-token"
+NODE_TOKEN, READER_TOKEN, ADMIN_TOKEN = "node-a-token", "reader-token", "admin-token"
 
 
 class ApiServer:
-    """State in ``folder``; known tokens are those of node-a and of a user without any group."""
+    """State in ``folder``; known tokens are node-a's, an administrator's, and of a user without any group."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.kubeconfig = folder, folder / "kubeconfig"
@@ -24,7 +24,10 @@ class ApiServer:
         self.url = f"https://127.0.0.1:{self.socket.getsockname()[1]}"
         self._tokens = folder / "tokens"
         self._tokens.write_text(
-            f"# token,user,groups\n{NODE_TOKEN},system:node:node-a,system:nodes\n{READER_TOKEN},reader\n"
+            "# token,user,groups\n"
+            f"{NODE_TOKEN},system:node:node-a,system:nodes\n"
+            f"{READER_TOKEN},reader\n"
+            f"{ADMIN_TOKEN},operator,system:masters|operators\n"
         )
         self._process: subprocess.Popen[str] | None = None
 

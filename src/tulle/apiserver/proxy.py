@@ -106,7 +106,7 @@ async def _channel(request: web.BaseRequest, session: aiohttp.ClientSession, url
     """Exec or attach: frames go both ways as they come."""
     if not web.WebSocketResponse().can_prepare(request):
         raise status.bad_request(HINT)
-    query = [(RENAMED.get(key, key), value) for key, value in request.query.items() if key != "container"]
+    query = [_translated(*pair) for pair in request.query.items() if pair[0] != "container"]
     offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
     protocols = [each for each in PROTOCOLS if each in offered]
     try:
@@ -125,6 +125,12 @@ async def _channel(request: web.BaseRequest, session: aiohttp.ClientSession, url
             there.cancel()
         await downstream.close()
     return downstream
+
+
+def _translated(key: str, value: str) -> tuple[str, str]:
+    """A parameter of ours in the words of a kubelet, for which true is 1."""
+    on = {"true": "1", "false": "0"} if key in RENAMED or key == "tty" else {}
+    return RENAMED.get(key, key), on.get(value, value)
 
 
 async def _pump(source: Socket, sink: Socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -135,7 +136,8 @@ def _sockets(settings: Settings) -> list[socket.socket]:
         try:
             found.append(socket.create_server((host, port), family=family, backlog=512))
         except OSError as error:
-            raise ConfigError(f"--listen {host}:{port}: {error.strerror or error}") from error
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise ConfigError(f"--listen {host}:{port}: {reason}") from error
     return found
 
 
