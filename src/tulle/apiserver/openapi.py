@@ -46,9 +46,11 @@ def index(registry: Registry) -> Object:
     return {"paths": paths}
 
 
-def document(registry: Registry, group: str, version: str) -> Object:
-    """``/openapi/v3/apis/GROUP/VERSION``."""
+def document(registry: Registry, group: str, version: str) -> Object | None:
+    """``/openapi/v3/apis/GROUP/VERSION``; None when there is no such version."""
     kinds = [kind for kind in registry if (kind.group, kind.version) == (group, version)]
+    if not kinds:
+        return None
     paths: Object = {}
     for kind in kinds:
         paths |= _paths(kind)

@@ -64,7 +64,7 @@ def list_(store: Store, kind: Kind, asked: Target, query: Mapping[str, str], vie
     limit = number(query, "limit", 0)
     token = _token(store, query.get("continue", ""))
     if number(query, "resourceVersion", 0) > store.version:
-        raise status.StatusError(504, f"Too large resource version: {query['resourceVersion']}")
+        raise status.ahead(store.version, number(query, "resourceVersion", 0))
     chosen, name = selection(kind, query)
     found = _scan(store, kind, asked.namespace, name, token.after if token else None, chosen)
     page = list(islice(found, limit or None))

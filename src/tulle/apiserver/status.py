@@ -154,6 +154,13 @@ def expired(message: str) -> StatusError:
     return StatusError(410, message)
 
 
+def ahead(current: int, asked: int) -> StatusError:
+    """A client has seen a version that this server has not reached: its state was replaced."""
+    message = f"Timeout: Too large resource version: {asked}, current: {current}"
+    cause = Cause("ResourceVersionTooLarge", "", "Too large resource version")
+    return StatusError(504, message, _causes([cause]) | {"retryAfterSeconds": 1})
+
+
 def invalid(kind: Kind, name: str, causes: list[Cause]) -> StatusError:
     """422 with every cause, worded as ``Pod "x" is invalid: spec.containers: Required value``."""
     qualified = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
