@@ -133,13 +133,17 @@ static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p
 	}
 }
 
-/* The caller has seen that hop_limit is above 1. */
+/*
+ * The caller has seen that hop_limit is above 1. IPv6 has no header checksum that would balance the
+ * change, so the sum that the device took of the whole packet (CHECKSUM_COMPLETE) must follow it.
+ */
 static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const struct packet *p)
 {
 	__u8 now = p->hop_limit - 1;
 
 	if (!p->v4) {
-		bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1, 0);
+		bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1,
+				    BPF_F_RECOMPUTE_CSUM);
 		return;
 	}
 	/* TTL is the high byte of its 16-bit word, so the two words differ by 0x0100. */

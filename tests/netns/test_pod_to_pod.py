@@ -52,7 +52,7 @@ def seen_as(source: Pod | Node, address: str, port: int) -> str:
     script = (
         "import socket, sys; i = socket.getaddrinfo(sys.argv[1], int(sys.argv[2]))[0];"
         "s = socket.socket(i[0], socket.SOCK_DGRAM); s.settimeout(5); s.connect(i[4]);"
-        "s.send(b'x'); print(s.recv(99).decode())"
+        "s.send(bytes(1000)); print(s.recv(99).decode())"
     )
     return source.run("python3", "-c", script, address, str(port)).stdout.strip()
 
@@ -73,10 +73,18 @@ def test_pods_of_one_node_reach_each_other_by_the_short_cut(shared: Cluster) -> 
         ("native", Spec(nodes=2)),
         ("overlay", Spec(nodes=2)),
         ("auto", Spec(nodes=2, subnets=2)),
+        ("auto", Spec(nodes=2, subnets=2, families=("ipv6", "ipv4"))),
         ("overlay", Spec(nodes=2, families=("ipv6",))),
         ("native", Spec(nodes=2, families=("ipv6", "ipv4"))),
     ],
-    ids=["native", "overlay", "auto-two-subnets", "overlay-ipv6-only", "native-ipv6-first"],
+    ids=[
+        "native",
+        "overlay",
+        "auto-two-subnets",
+        "auto-two-subnets-ipv6-first",
+        "overlay-ipv6-only",
+        "native-ipv6-first",
+    ],
 )
 def test_pods_of_two_nodes_reach_each_other_without_nat(shared: Cluster, routing: str, spec: Spec) -> None:
     one, two = shared(spec, f"--routing={routing}")
