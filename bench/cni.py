@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import nodes, plugin
 from bench.plugin import Sandbox
-from bench.statistics import Figure, percentile
+from bench.statistics import Better, Figure, percentile
 
 _PODS = 200
 _SIDE_BY_SIDE = 8
@@ -39,15 +39,19 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
             found.setdefault("agent, resident", []).append(resident)
             found.setdefault("agent, proportional", []).append(proportional)
     return [
-        Figure("cni", name, _unit(name), tuple(values), _TARGETS.get(name), "lower")
-        if not name.endswith("a second")
-        else Figure("cni", name, "1/s", tuple(values))
+        Figure("cni", name, _unit(name), tuple(values), _TARGETS.get(name), _better(name))
         for name, values in found.items()
     ]
 
 
 def _unit(name: str) -> str:
-    return "MB" if name.startswith("agent") else "ms"
+    if name.startswith("agent"):
+        return "MB"
+    return "1/s" if name.endswith("a second") else "ms"
+
+
+def _better(name: str) -> Better:
+    return "higher" if name.endswith("a second") else "lower"
 
 
 def _round(socket: Path, sandboxes: list[Sandbox]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 import msgspec
+from rich import box
 from rich.table import Table
 
 from bench.statistics import Figure
@@ -61,8 +62,8 @@ def now() -> str:
 
 
 def table(figures: Sequence[Figure]) -> Table:
-    """Median and spread over the rounds, beside what was promised."""
-    result = Table("group", "figure", box=None)
+    """Median and spread over the rounds, beside what was promised; ready to be pasted into Markdown."""
+    result = Table("group", "figure", box=box.MARKDOWN)
     for name in ("median", "spread", "unit", "target"):
         result.add_column(name, justify="right", no_wrap=True)
     for f in figures:
