@@ -116,7 +116,9 @@ def status(
     import msgspec
 
     from tulle.agent import settings, status
+    from tulle.kernel.prerequisites import require_root
 
+    require_root("reading eBPF maps")
     chosen = settings.load(config, {"stateDir": state_dir, "bpffs": bpffs})
     found = status.node_status(chosen)
     if output is Output.JSON:
@@ -153,7 +155,9 @@ def uninstall(
 
     from tulle.agent import settings
     from tulle.agent.uninstall import uninstall
+    from tulle.kernel.prerequisites import require_root
 
+    require_root("taking away eBPF programs and routes")
     flags = {
         "stateDir": state_dir,
         "runDir": run_dir,

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tulle.errors import KernelError, PrerequisiteError
+from tulle.errors import KernelError
 from tulle.kernel.btf import Contract
+from tulle.kernel.prerequisites import require_libbpf
 
 BPF_TCX_INGRESS: Final = 46
 BPF_TCX_EGRESS: Final = 47
@@ -36,12 +37,8 @@ class _Library:
     """The library, opened at first use; its last words explain a failure."""
 
     def __init__(self) -> None:
-        try:
-            self.calls = ctypes.CDLL("libbpf.so.1", use_errno=True)
-        except OSError as error:
-            raise PrerequisiteError(
-                "libbpf 1.0 or newer is missing", "loading the eBPF programs", "apt-get install libbpf1"
-            ) from error
+        require_libbpf()
+        self.calls = ctypes.CDLL("libbpf.so.1", use_errno=True)
         self._libc = ctypes.CDLL(None)
         self.words: deque[str] = deque(maxlen=20)
         for name in _POINTERS:

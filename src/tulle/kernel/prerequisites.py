@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
@@ -9,12 +10,11 @@ import shutil
 from pathlib import Path
 
 from tulle.errors import KernelError, PrerequisiteError
-from tulle.kernel import libc
+from tulle.kernel import libc, mounts
 
 LEAST_KERNEL = (6, 6)
 """The first with tcx."""
 
-_MOUNTS = Path("/proc/self/mountinfo")
 _BPFFS = Path("/sys/fs/bpf")
 
 
@@ -44,26 +44,25 @@ def require_command(name: str, needed_for: str, package: str) -> None:
         raise PrerequisiteError(f"{name} is missing", needed_for, f"apt-get install {package}")
 
 
+def require_libbpf() -> None:
+    """libbpf 1.0 or newer."""
+    try:
+        ctypes.CDLL("libbpf.so.1")
+    except OSError as error:
+        raise PrerequisiteError(
+            "libbpf 1.0 or newer is missing", "loading the eBPF programs", "apt-get install libbpf1"
+        ) from error
+
+
 def cgroup2() -> Path:
     """Where cgroup v2 is mounted; beside cgroup v1 it is not the usual place."""
-    for point, kind in mounts():
-        if kind == "cgroup2":
-            return point
+    if points := mounts.of_type("cgroup2"):
+        return points[0]
     raise PrerequisiteError(
         "cgroup v2 is not mounted",
-        "ending what was started, and Services at the socket",
+        "ending what the lab started",
         "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
     )
-
-
-def mounts() -> list[tuple[Path, str]]:
-    """Mount points with the type of their file system, in the order in which they were mounted."""
-    result: list[tuple[Path, str]] = []
-    for line in _MOUNTS.read_text().splitlines():
-        fields = line.split()
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        result.append((Path(point), fields[fields.index("-") + 1]))
-    return result
 
 
 def ensure_bpffs(folder: Path) -> None:
@@ -71,8 +70,7 @@ def ensure_bpffs(folder: Path) -> None:
 
     Raises ``PrerequisiteError`` when it cannot be mounted.
     """
-    kind = next((k for point, k in reversed(mounts()) if folder.is_relative_to(point)), "")
-    if kind != "bpf":
+    if mounts.type_at(folder) != "bpf":
         point = _BPFFS if folder.is_relative_to(_BPFFS) else folder
         try:
             point.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tulle.errors import LabError, PrerequisiteError
+from tulle.errors import LabError
+from tulle.kernel.prerequisites import cgroup2
 
 JOIN: Final = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
 """Command prefix: the next argument is a cgroup's folder, and what follows is run in that cgroup."""
@@ -17,24 +18,11 @@ JOIN: Final = ("sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"')
 _PATIENCE: Final = 10.0
 
 
-def root() -> Path:
-    """Where cgroup v2 is mounted; beside v1 it is not the usual place. Raises ``PrerequisiteError``."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        if fields[fields.index("-") + 1] == "cgroup2":
-            return Path(fields[4])
-    raise PrerequisiteError(
-        "cgroup v2 is not mounted",
-        "ending what the lab started",
-        "mount -t cgroup2 none /sys/fs/cgroup (or boot with systemd.unified_cgroup_hierarchy=1)",
-    )
-
-
 def holds_us(path: Path) -> bool:
     """Whether this very process is at or below ``path``."""
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::")), "")
-    return (root() / own).is_relative_to(path)
+    return (cgroup2() / own).is_relative_to(path)
 
 
 def kill(path: Path) -> None:

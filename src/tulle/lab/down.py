@@ -6,7 +6,8 @@ import contextlib
 import shutil
 
 from tulle.errors import LabError
-from tulle.lab import cgroup, mounts
+from tulle.kernel import mounts
+from tulle.lab import cgroup
 from tulle.lab.paths import RUN, Paths
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tulle.lab import cgroup
+from tulle.kernel.prerequisites import cgroup2
 
 RUN: Final = Path("/run/tulle/lab")
 
@@ -67,7 +67,7 @@ class Paths:
 
     @property
     def cgroup(self) -> Path:
-        return cgroup.root() / f"tulle-lab-{self.name}"
+        return cgroup2() / f"tulle-lab-{self.name}"
 
     @property
     def bpffs(self) -> Path:

@@ -16,12 +16,12 @@ import aiohttp
 import msgspec
 
 from tulle.errors import LabError
-from tulle.kernel import libc, netns
+from tulle.kernel import libc, mounts, netns
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
-from tulle.lab import access, cgroup, mounts, prerequisites, processes, underlay
+from tulle.lab import access, cgroup, prerequisites, processes, underlay
 from tulle.lab.down import down
 from tulle.lab.kubelet.config import KubeletConfig
 from tulle.lab.paths import Paths

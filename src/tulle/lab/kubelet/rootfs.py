@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tulle.errors import ConfigError
-from tulle.kernel import libc
-from tulle.lab import mounts
+from tulle.kernel import libc, mounts
 from tulle.lab.kubelet.images import Image
 
 MACHINE_TMPFS: Final = ("/tmp", "/run", "/var/tmp")

@@ -16,6 +16,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from tulle.errors import LabError, PrerequisiteError
+from tulle.kernel.prerequisites import cgroup2
 from tulle.lab import cgroup
 
 _HYBRID: Final = (
@@ -36,7 +37,7 @@ class Runtime:
 
     @functools.cached_property
     def _join(self) -> tuple[str, ...]:
-        return cgroup.JOIN if cgroup.root() == Path("/sys/fs/cgroup") else _HYBRID
+        return cgroup.JOIN if cgroup2() == Path("/sys/fs/cgroup") else _HYBRID
 
     async def start(self, container_id: str, bundle: Path, group: Path, output: Path) -> int:
         """Starts the container in the cgroup ``group``; its pid. What it writes is appended to ``output``.

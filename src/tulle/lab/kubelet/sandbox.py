@@ -13,10 +13,9 @@ from secrets import token_hex
 from typing import Final
 
 from tulle.errors import CniError, KernelError
-from tulle.kernel import libc
+from tulle.kernel import libc, mounts
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import set_up
-from tulle.lab import mounts
 from tulle.lab.kubelet import records
 from tulle.lab.kubelet.cni import Attachment, Plugins, load
 from tulle.lab.kubelet.objects import Pod
