@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib import import_module
@@ -32,6 +34,7 @@ def main(
     if unknown := set(groups or ()) - set(GROUPS):
         console.print(f"There is no group {', '.join(sorted(unknown))}; there are {', '.join(GROUPS)}.")
         raise typer.Exit(2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all is cleaned up
     load = os.getloadavg()[0]
     try:
         prerequisites.require_root("making network namespaces")
