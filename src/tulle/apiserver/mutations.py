@@ -58,7 +58,7 @@ class Mutations:
     def _sweep(
         self, kind: Kind, asked: Target, query: Query, wanted: Object, options: Options
     ) -> web.Response:
-        found = reading.matching(self._store, kind, asked, query)
+        found = [record for _, record in reading.matching(self._store, kind, asked, query)]
         for record in found:
             meta = record.obj["metadata"]
             self._writer.delete(kind, meta.get("namespace", ""), meta["name"], wanted, options)

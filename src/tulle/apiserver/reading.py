@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import msgspec
 
@@ -37,21 +36,18 @@ def get(store: Store, kind: Kind, asked: Target) -> Record:
     return record
 
 
-def matching(store: Store, kind: Kind, asked: Target, query: Mapping[str, str]) -> list[Record]:
-    """Every committed object that a request's namespace and selectors choose."""
+def matching(
+    store: Store, kind: Kind, asked: Target, query: Mapping[str, str], after: Key | None = None
+) -> Iterator[tuple[Key, Record]]:
+    """Every committed object that a request's namespace and selectors choose, in order, behind ``after``."""
     store.flush()
     chosen, name = selection(kind, query)
-    return [record for _, record in _scan(store, kind, asked.namespace, name, None, chosen)]
-
-
-def _scan(
-    store: Store, kind: Kind, namespace: str, name: str, after: Key | None, chosen: Predicate | None
-) -> list[tuple[Key, Record]]:
-    if name and (namespace or not kind.namespaced):
-        record = store.get(kind.stored, namespace, name)
-        return [((namespace, name), record)] if record and (chosen is None or chosen(record.obj)) else []
-    found = store.scan(kind.stored, namespace, after)
-    return list(found) if chosen is None else [(key, r) for key, r in found if chosen(r.obj)]
+    if name and (asked.namespace or not kind.namespaced):
+        record = store.get(kind.stored, asked.namespace, name)
+        found = iter([((asked.namespace, name), record)] if record else [])
+    else:
+        found = store.scan(kind.stored, asked.namespace, after)
+    return found if chosen is None else ((key, record) for key, record in found if chosen(record.obj))
 
 
 def list_(store: Store, kind: Kind, asked: Target, query: Mapping[str, str], view: View) -> bytes:
@@ -65,15 +61,13 @@ def list_(store: Store, kind: Kind, asked: Target, query: Mapping[str, str], vie
     token = _token(store, query.get("continue", ""))
     if number(query, "resourceVersion", 0) > store.version:
         raise status.ahead(store.version, number(query, "resourceVersion", 0))
-    chosen, name = selection(kind, query)
-    found = _scan(store, kind, asked.namespace, name, token.after if token else None, chosen)
+    found = matching(store, kind, asked, query, token.after if token else None)
     page = list(islice(found, limit or None))
-    meta: dict[str, Any] = {"resourceVersion": str(token.version if token else store.version)}
-    if len(found) > len(page):
-        following = Token(int(meta["resourceVersion"]), page[-1][0])
-        meta["continue"] = urlsafe_b64encode(msgspec.json.encode(following)).decode()
-        if chosen is None:
-            meta["remainingItemCount"] = len(found) - len(page)
+    version = token.version if token else store.version
+    meta = {"resourceVersion": str(version)}
+    if next(found, None) is not None:
+        following = msgspec.json.encode(Token(version, page[-1][0]))
+        meta["continue"] = urlsafe_b64encode(following).decode()
     return view.many(kind, [record for _, record in page], meta)
 
 

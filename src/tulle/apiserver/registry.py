@@ -2,185 +2,120 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from tulle.apiserver import checks, customs, events, prepare
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.types import whole
 
-ALL: Final = ("all",)
-PLAIN: Final = ()
-SCALED: Final = ("status", "scale")
-SCALE_PATHS: Final = {
-    "specReplicasPath": ".spec.replicas",
-    "statusReplicasPath": ".status.replicas",
-    "labelSelectorPath": ".status.selector",
+NAMES: Final = """
+group                plural                     kind                      short     scope       categories
+-                    namespaces                 Namespace                 ns        cluster     -
+-                    nodes                      Node                      no        cluster     -
+-                    pods                       Pod                       po        namespaced  all
+-                    services                   Service                   svc       namespaced  all
+-                    endpoints                  Endpoints                 ep        namespaced  -
+-                    configmaps                 ConfigMap                 cm        namespaced  -
+-                    secrets                    Secret                    -         namespaced  -
+-                    serviceaccounts            ServiceAccount            sa        namespaced  -
+-                    events                     Event                     ev        namespaced  -
+events.k8s.io        events                     Event                     ev        namespaced  -
+apps                 deployments                Deployment                deploy    namespaced  all
+apps                 replicasets                ReplicaSet                rs        namespaced  all
+apps                 daemonsets                 DaemonSet                 ds        namespaced  all
+discovery.k8s.io     endpointslices             EndpointSlice             -         namespaced  -
+networking.k8s.io    networkpolicies            NetworkPolicy             netpol    namespaced  -
+networking.k8s.io    ingresses                  Ingress                   ing       namespaced  -
+networking.k8s.io    ingressclasses             IngressClass              -         cluster     -
+networking.k8s.io    servicecidrs               ServiceCIDR               -         cluster     -
+networking.k8s.io    ipaddresses                IPAddress                 ip        cluster     -
+coordination.k8s.io  leases                     Lease                     -         namespaced  -
+apiextensions.k8s.io customresourcedefinitions  CustomResourceDefinition  crd,crds  cluster     api-extensions
+"""
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "namespaces": ("status", "finalize"),
+    "nodes": ("status",),
+    "pods": ("status", "binding", "eviction", "log", "exec", "attach", "portforward"),
+    "services": ("status",),
+    "serviceaccounts": ("token",),
+    "deployments": ("status", "scale"),
+    "replicasets": ("status", "scale"),
+    "daemonsets": ("status",),
+    "ingresses": ("status",),
+    "servicecidrs": ("status",),
+    "customresourcedefinitions": ("status",),
 }
-EVENT_FIELDS: Final = dict.fromkeys(
-    (
-        *("reason", "type", "source", "reportingComponent"),
-        *(
-            f"involvedObject.{each}"
-            for each in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")
-        ),
-    ),
-    "",
-)
-POD_FIELDS: Final = {
-    "spec.nodeName": "",
-    "spec.restartPolicy": "",
-    "spec.schedulerName": "",
-    "spec.serviceAccountName": "",
-    "spec.hostNetwork": "false",
-    "status.phase": "",
-    "status.podIP": "",
-    "status.nominatedNodeName": "",
+"""Subresources, by plural."""
+
+INVOLVED: Final = ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")
+FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "namespaces": {"status.phase": ""},
+    "nodes": {"spec.unschedulable": "false"},
+    "pods": {
+        "spec.hostNetwork": "false",
+        **dict.fromkeys(("spec.nodeName", "spec.restartPolicy", "spec.schedulerName"), ""),
+        **dict.fromkeys(("spec.serviceAccountName", "status.nominatedNodeName"), ""),
+        **dict.fromkeys(("status.phase", "status.podIP"), ""),
+    },
+    "services": {"spec.clusterIP": "", "spec.type": ""},
+    "secrets": {"type": ""},
+    "events": {
+        **dict.fromkeys(("reason", "type", "reportingComponent"), ""),
+        **{f"involvedObject.{each}": "" for each in INVOLVED},
+    },
+    "replicasets": {"status.replicas": "0"},
+    "ipaddresses": {f"spec.parentRef.{each}": "" for each in ("resource", "namespace", "name")},
 }
-POD_PARTS: Final = ("status", "binding", "eviction", "log", "exec", "attach", "portforward")
+"""Selectable fields, by plural, and what they count as where they are absent."""
+
+RULES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "namespaces": {"name_rule": "label", "prepare": prepare.namespace},
+    "nodes": {"prepare": prepare.node, "check": checks.node},
+    "pods": {"prepare": prepare.pod, "check": checks.pod},
+    "services": {"name_rule": "label1035", "prepare": prepare.service},
+    "configmaps": {"check": checks.frozen_data},
+    "secrets": {"prepare": prepare.secret, "check": checks.secret},
+    "events": {"check": checks.event},
+    "deployments": {"prepare": prepare.deployment, "check": checks.workload},
+    "replicasets": {"prepare": prepare.replica_set, "check": checks.workload},
+    "daemonsets": {"prepare": prepare.daemon_set, "check": checks.workload},
+    "endpointslices": {"check": checks.endpoint_slice},
+    "networkpolicies": {"prepare": prepare.policy, "check": checks.policy},
+    "servicecidrs": {"check": checks.service_cidr},
+    "ipaddresses": {"name_rule": "address"},
+    "customresourcedefinitions": {"prepare": customs.prepare, "check": customs.check},
+}
+"""What a kind asks of its objects beyond its schema, by plural."""
+
+SCALE_PATHS: Final = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
 
 
-def _kind(group: str, name: str, plural: str, short: str = "", **more: Any) -> Kind:
-    more.setdefault("schema", whole(name))
+def builtin() -> Iterator[Kind]:
+    """Every built-in kind."""
+    for line in NAMES.strip().splitlines()[1:]:
+        yield _kind(*("" if word == "-" else word for word in line.split()))
+
+
+def _kind(group: str, plural: str, name: str, short: str, scope: str, categories: str) -> Kind:
+    renamed: dict[str, Any] = {"schema": whole(name)}
+    if group == "events.k8s.io":
+        renamed = {"schema": events.schema(whole(name)), "present": events.present, "accept": events.accept}
     return Kind(
         group=group,
         version="v1",
         kind=name,
         plural=plural,
         singular=name.lower(),
-        stored=more.pop("stored", f"{group}/{plural}"),
-        short_names=tuple(short.split()),
-        **more,
-    )
-
-
-def builtin() -> Iterator[Kind]:
-    """Every built-in kind."""
-    yield from _core()
-    yield from _workloads()
-    yield from _network()
-    yield _kind("coordination.k8s.io", "Lease", "leases", subresources=PLAIN)
-    yield _kind(
-        "apiextensions.k8s.io",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-        "crd crds",
-        namespaced=False,
-        categories=("api-extensions",),
-        prepare=customs.prepare,
-        check=customs.check,
-    )
-
-
-def _core() -> Iterator[Kind]:
-    yield _kind(
-        "",
-        "Namespace",
-        "namespaces",
-        "ns",
-        namespaced=False,
-        name_rule="label",
-        subresources=("status", "finalize"),
-        fields={"status.phase": ""},
-        prepare=prepare.namespace,
-    )
-    yield _kind(
-        "",
-        "Node",
-        "nodes",
-        "no",
-        namespaced=False,
-        fields={"spec.unschedulable": "false"},
-        prepare=prepare.node,
-        check=checks.node,
-    )
-    yield _kind(
-        "",
-        "Pod",
-        "pods",
-        "po",
-        categories=ALL,
-        subresources=POD_PARTS,
-        fields=POD_FIELDS,
-        prepare=prepare.pod,
-        check=checks.pod,
-    )
-    yield _kind(
-        "",
-        "Service",
-        "services",
-        "svc",
-        categories=ALL,
-        name_rule="label1035",
-        fields={"spec.clusterIP": "", "spec.type": ""},
-        prepare=prepare.service,
-    )
-    yield _kind("", "Endpoints", "endpoints", "ep", subresources=PLAIN)
-    yield _kind("", "ConfigMap", "configmaps", "cm", subresources=PLAIN, check=checks.frozen_data)
-    yield _kind(
-        "",
-        "Secret",
-        "secrets",
-        subresources=PLAIN,
-        fields={"type": ""},
-        prepare=prepare.secret,
-        check=checks.secret,
-    )
-    yield _kind("", "ServiceAccount", "serviceaccounts", "sa", subresources=("token",))
-    event = _kind("", "Event", "events", "ev", subresources=PLAIN, fields=EVENT_FIELDS, check=checks.event)
-    yield event
-    yield _kind(
-        "events.k8s.io",
-        "Event",
-        "events",
-        "ev",
-        subresources=PLAIN,
-        fields=EVENT_FIELDS,
-        check=checks.event,
-        stored=event.stored,
-        schema=events.schema(dict(event.schema)),
-        present=events.present,
-        accept=events.accept,
-    )
-
-
-def _workloads() -> Iterator[Kind]:
-    common: dict[str, Any] = {"categories": ALL, "check": checks.workload}
-    scaled = common | {"subresources": SCALED, "scale_paths": SCALE_PATHS}
-    yield _kind("apps", "Deployment", "deployments", "deploy", prepare=prepare.deployment, **scaled)
-    fields = {"status.replicas": "0"}
-    yield _kind(
-        "apps", "ReplicaSet", "replicasets", "rs", prepare=prepare.replica_set, fields=fields, **scaled
-    )
-    yield _kind("apps", "DaemonSet", "daemonsets", "ds", prepare=prepare.daemon_set, **common)
-
-
-def _network() -> Iterator[Kind]:
-    group = "networking.k8s.io"
-    yield _kind(
-        "discovery.k8s.io", "EndpointSlice", "endpointslices", subresources=PLAIN, check=checks.endpoint_slice
-    )
-    yield _kind(
-        group,
-        "NetworkPolicy",
-        "networkpolicies",
-        "netpol",
-        subresources=PLAIN,
-        prepare=prepare.policy,
-        check=checks.policy,
-    )
-    yield _kind(group, "Ingress", "ingresses", "ing")
-    yield _kind(group, "IngressClass", "ingressclasses", namespaced=False, subresources=PLAIN)
-    yield _kind(group, "ServiceCIDR", "servicecidrs", namespaced=False, check=checks.service_cidr)
-    yield _kind(
-        group,
-        "IPAddress",
-        "ipaddresses",
-        "ip",
-        namespaced=False,
-        subresources=PLAIN,
-        name_rule="address",
-        fields={"spec.parentRef.resource": "", "spec.parentRef.namespace": "", "spec.parentRef.name": ""},
+        stored="/events" if plural == "events" else f"{group}/{plural}",
+        short_names=tuple(filter(None, short.split(","))),
+        categories=tuple(filter(None, categories.split(","))),
+        namespaced=scope == "namespaced",
+        subresources=PARTS.get(plural, ()),
+        fields=FIELDS.get(plural, {}),
+        scale_paths=SCALE_PATHS,
+        **renamed,
+        **RULES.get(plural, {}),
     )
 
 

@@ -113,17 +113,21 @@ class Watches:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not self._stopping and len(queue) < BACKLOG and (left := end - loop.time()) > 0:
+            quiet = False
             try:
                 async with asyncio.timeout(min(left, BOOKMARK_SECONDS)):
                     await wake.wait()
             except TimeoutError:
-                if bookmarks:
-                    await response.write(seen.view.bookmark(seen.kind, self._store.version))
-            wake.clear()
-            lines = b"".join(map(seen.line, queue))
+                quiet = True
+            # What is on its way must come before a bookmark that says that it has come.
+            self._store.flush()
+            lines = [seen.line(event) for event in queue]
             queue.clear()
-            if lines:
-                await response.write(lines)
+            wake.clear()
+            if quiet and bookmarks:
+                lines.append(seen.view.bookmark(seen.kind, self._store.version))
+            if data := b"".join(lines):
+                await response.write(data)
 
     def _initial(self, seen: Filter, query: Mapping[str, str]) -> bytes:
         """What a watch begins with: the present objects, or the changes since a version."""
