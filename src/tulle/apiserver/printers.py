@@ -33,7 +33,7 @@ def cells(kind: str, obj: Object, now: datetime) -> Cells:
 
 
 def _column(spec: str) -> dict[str, Any]:
-    """``spec``: the name, after ``+`` when only ``-o wide`` shows it, before ``:`` and the type if not string."""
+    """``spec``: ``NAME:type``, without the type for a string, after a ``+`` for ``-o wide`` alone."""
     name, _, cell_type = spec.lstrip("+").partition(":")
     return {
         "name": name,
