@@ -59,78 +59,112 @@ static __always_inline bool is_multicast(const struct address *a)
 	return (a->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* Ports of TCP, UDP and SCTP; an ICMP echo's identifier stands for both, so that answers match. */
+/* `length` bytes at `offset`, or NULL where they are not in the packet's linear part. */
+static __always_inline void *at(struct __sk_buff *skb, __u32 offset, __u32 length)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	return data + offset + length <= end ? data + offset : NULL;
+}
+
+/* Brings as much of the first `length` bytes into the linear part as there is. */
+static __always_inline void make_linear(struct __sk_buff *skb, __u32 length)
+{
+	if (!at(skb, 0, length))
+		bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
+}
+
+/*
+ * Ports of TCP, UDP and SCTP; an ICMP echo's identifier stands for both, so that answers match. Each of
+ * these headers is longer than the six bytes that are read.
+ */
 static __always_inline void read_ports(struct __sk_buff *skb, struct packet *p, __u32 offset)
 {
-	__be16 word[3] = {};
+	__be16 copy[3] = {}, *word = at(skb, offset, sizeof(copy));
 
+	if (!word) {
+		bpf_skb_load_bytes(skb, offset, copy, sizeof(copy));
+		word = copy;
+	}
 	switch (p->flow.protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
-		if (!bpf_skb_load_bytes(skb, offset, word, 4)) {
-			p->flow.source_port = word[0];
-			p->flow.destination_port = word[1];
-		}
+		p->flow.source_port = word[0];
+		p->flow.destination_port = word[1];
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
-		if (!bpf_skb_load_bytes(skb, offset, word, 6))
-			p->flow.source_port = p->flow.destination_port = word[2];
+		p->flow.source_port = p->flow.destination_port = word[2];
 		break;
 	}
 }
 
-static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct packet *p)
+static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct packet *p, __u32 offset)
 {
-	struct iphdr ip;
+	struct iphdr *ip = at(skb, offset, sizeof(*ip));
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) || ip.ihl < 5)
+	if (!ip || ip->ihl < 5)
 		return PARSED_MALFORMED;
 	p->v4 = true;
-	p->flow.source = ipv4_mapped(ip.saddr);
-	p->flow.destination = ipv4_mapped(ip.daddr);
-	p->flow.protocol = ip.protocol;
-	p->hop_limit = ip.ttl;
-	p->fragment = ip.frag_off & IPV4_FRAGMENT_MASK;
+	p->flow.source = ipv4_mapped(ip->saddr);
+	p->flow.destination = ipv4_mapped(ip->daddr);
+	p->flow.protocol = ip->protocol;
+	p->hop_limit = ip->ttl;
+	p->fragment = ip->frag_off & IPV4_FRAGMENT_MASK;
 	if (!p->fragment)
-		read_ports(skb, p, ETH_HLEN + ip.ihl * 4);
+		read_ports(skb, p, offset + ip->ihl * 4);
 	return PARSED_IP;
 }
 
 /* Extension headers are not followed: such packets have the header's number and no ports. */
-static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct packet *p)
+static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct packet *p, __u32 offset)
 {
-	struct ipv6hdr ip;
+	struct ipv6hdr *ip = at(skb, offset, sizeof(*ip));
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+	if (!ip)
 		return PARSED_MALFORMED;
-	__builtin_memcpy(&p->flow.source, &ip.saddr, sizeof(p->flow.source));
-	__builtin_memcpy(&p->flow.destination, &ip.daddr, sizeof(p->flow.destination));
+	p->v4 = false;
+	__builtin_memcpy(&p->flow.source, &ip->saddr, sizeof(p->flow.source));
+	__builtin_memcpy(&p->flow.destination, &ip->daddr, sizeof(p->flow.destination));
 	/* In our maps these are IPv4; in an IPv6 header they have no meaning, and the kernel refuses them. */
 	if (is_ipv4_mapped(&p->flow.source) || is_ipv4_mapped(&p->flow.destination))
 		return PARSED_MALFORMED;
-	p->flow.protocol = ip.nexthdr;
-	p->hop_limit = ip.hop_limit;
-	p->fragment = ip.nexthdr == IPPROTO_FRAGMENT;
-	read_ports(skb, p, ETH_HLEN + sizeof(ip));
+	p->flow.protocol = ip->nexthdr;
+	p->hop_limit = ip->hop_limit;
+	p->fragment = ip->nexthdr == IPPROTO_FRAGMENT;
+	read_ports(skb, p, offset + sizeof(*ip));
 	return PARSED_IP;
 }
 
-static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
+#define HEADERS_LENGTH (ETH_HLEN + sizeof(struct ipv6hdr) + 8)
+
+/* Reads the frame whose Ethernet header is at `offset`. */
+static __always_inline enum parsed parse_at(struct __sk_buff *skb, struct packet *p, __u32 offset)
 {
-	if (bpf_skb_load_bytes(skb, offsetof(struct ethhdr, h_source), p->mac, ETH_ALEN))
+	struct ethhdr *eth;
+
+	make_linear(skb, offset + HEADERS_LENGTH);
+	eth = at(skb, offset, sizeof(*eth));
+	if (!eth)
 		return PARSED_MALFORMED;
-	switch (skb->protocol) {
+	__builtin_memcpy(p->mac, eth->h_source, ETH_ALEN);
+	switch (eth->h_proto) {
 	case bpf_htons(ETH_P_IP):
-		return parse_ipv4(skb, p);
+		return parse_ipv4(skb, p, offset + ETH_HLEN);
 	case bpf_htons(ETH_P_IPV6):
-		return parse_ipv6(skb, p);
+		return parse_ipv6(skb, p, offset + ETH_HLEN);
 	case bpf_htons(ETH_P_ARP):
 		return PARSED_ARP;
 	default:
 		return PARSED_OTHER;
 	}
+}
+
+/* A frame with a VLAN tag is not for us, though the device may have taken the tag out of it. */
+static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
+{
+	return skb->vlan_present ? PARSED_OTHER : parse_at(skb, p, 0);
 }
 
 /*
@@ -140,26 +174,32 @@ static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p
 static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const struct packet *p)
 {
 	__u8 now = p->hop_limit - 1;
+	struct iphdr *ip;
 
 	if (!p->v4) {
 		bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1,
 				    BPF_F_RECOMPUTE_CSUM);
 		return;
 	}
-	/* TTL is the high byte of its 16-bit word, so the two words differ by 0x0100. */
-	bpf_l3_csum_replace(skb, ETH_HLEN + offsetof(struct iphdr, check),
-			    bpf_htons(p->hop_limit << 8), bpf_htons(now << 8), 2);
-	bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct iphdr, ttl), &now, 1, 0);
+	ip = at(skb, ETH_HLEN, sizeof(*ip));
+	if (ip) {
+		/* TTL is the high byte of its 16-bit word, so the checksum grows by 0x0100 (RFC 1141). */
+		__u32 sum = ip->check + bpf_htons(0x0100);
+
+		ip->check = sum + (sum >= 0xffff);
+		ip->ttl = now;
+	}
 }
 
 static __always_inline void set_macs(struct __sk_buff *skb, const volatile __u8 *destination,
 				     const volatile __u8 *source)
 {
-	__u8 macs[2 * ETH_ALEN];
+	struct ethhdr *eth = at(skb, 0, sizeof(*eth));
 
+	if (!eth)
+		return;
 	for (int i = 0; i < ETH_ALEN; i++) {
-		macs[i] = destination[i];
-		macs[ETH_ALEN + i] = source[i];
+		eth->h_dest[i] = destination[i];
+		eth->h_source[i] = source[i];
 	}
-	bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0);
 }
