@@ -81,9 +81,10 @@ class Writer:
     def _name(self, kind: Kind, namespace: str, meta: Object) -> None:
         prefix = meta.get("generateName", "")
         if not meta.get("name") and prefix:
+            meta.pop("name", None)
             while "name" not in meta or self.objects.get(kind.stored, namespace, meta["name"]):
                 meta["name"] = prefix[:58] + "".join(random.choices(SUFFIX, k=5))
-        if not isinstance(meta.get("name"), str) or not meta["name"]:
+        if not meta.get("name"):
             cause = status.required("metadata.name", "name or generateName is required")
             raise status.invalid(kind, "", [cause])
 
@@ -206,9 +207,15 @@ class Writer:
 
 
 def _metadata(obj: Object) -> Object:
-    """The object's metadata, made when it is missing."""
+    """The object's metadata, made when it is missing; what is read before it is validated has the right type."""
     if not isinstance(obj, dict) or not isinstance(meta := obj.setdefault("metadata", {}), dict):
         raise status.bad_request("the request body is not a Kubernetes object: metadata must be an object")
+    for key in ("name", "namespace", "generateName", "uid", "resourceVersion"):
+        if not isinstance(meta.get(key), str | None):
+            cause = status.wrong_type(f"metadata.{key}", meta[key], "must be a string")
+            raise status.bad_request(f"the request body is not a Kubernetes object: {cause}")
+        if meta.get(key, "") is None:
+            del meta[key]
     return meta
 
 
