@@ -207,7 +207,7 @@ class Writer:
 
 
 def _metadata(obj: Object) -> Object:
-    """The object's metadata, made when it is missing; what is read before it is validated has the right type."""
+    """The object's metadata, made when it is missing; what is read before validation has the right type."""
     if not isinstance(obj, dict) or not isinstance(meta := obj.setdefault("metadata", {}), dict):
         raise status.bad_request("the request body is not a Kubernetes object: metadata must be an object")
     for key in ("name", "namespace", "generateName", "uid", "resourceVersion"):
