@@ -1,7 +1,7 @@
 """The netlink wire format and a socket that sends requests in batches (``man 7 netlink``).
 
-Own code rather than a library: CNI ADD sends twenty requests in three system calls here, and
-a namespace is entered only while its socket is opened, on the thread that does the work.
+Own code rather than a library: CNI ADD sends its two dozen requests in three batches here, each of one
+system call and one answer.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ class Request:
     body: bytes
     what: str
 
-    def encode(self, sequence: int) -> bytes:
+    def encode(self, sequence: int, acknowledge: bool = False) -> bytes:
+        """The message on the wire. Failures are answered always, success when it is to be acknowledged."""
         length = _HEADER.size + len(self.body)
-        flags = self.flags | NLM_F_REQUEST | (0 if self.flags & NLM_F_DUMP == NLM_F_DUMP else NLM_F_ACK)
+        flags = self.flags | NLM_F_REQUEST | (NLM_F_ACK if acknowledge else 0)
         return _HEADER.pack(length, self.kind, flags, sequence, 0) + self.body + bytes(-length % 4)
 
 
@@ -94,26 +95,26 @@ class Netlink:
         return self._socket.fileno()
 
     def send(self, requests: Sequence[Request], tolerate: frozenset[int] = frozenset()) -> None:
-        """Carries out the requests in order; one system call for all.
+        """Carries out the requests in order; one system call for all, and one answer where all goes well.
 
         The kernel goes on after one that fails; the first failure whose errno is not in ``tolerate``
-        is raised as ``KernelError`` after all have been answered.
+        is raised as ``KernelError`` after the last has been answered.
         """
         if not requests:
             return
         first = self._sequence + 1
-        self._sequence += len(requests)
-        self._socket.send(b"".join(r.encode(first + i) for i, r in enumerate(requests)))
+        last = self._sequence = self._sequence + len(requests)
+        numbered = enumerate(requests, first)
+        self._socket.send(b"".join(r.encode(number, number == last) for number, r in numbered))
         failure: KernelError | None = None
-        open_answers = len(requests)
-        while open_answers:
-            for kind, sequence, body in self.receive():
-                if kind != NLMSG_ERROR or sequence < first:
+        answered = 0
+        while answered < last:
+            for kind, answered, body in self.receive():
+                if kind != NLMSG_ERROR or answered < first:
                     continue
-                open_answers -= 1
                 code = -struct.unpack_from("=i", body)[0]
                 if code and code not in tolerate and failure is None:
-                    failure = KernelError(code, requests[sequence - first].what)
+                    failure = KernelError(code, requests[answered - first].what)
         if failure:
             raise failure
 

@@ -50,12 +50,12 @@ def delete(path: Path) -> None:
 
 
 @contextmanager
-def entered(path: Path) -> Iterator[None]:
+def entered(path: Path) -> Iterator[int]:
     """The calling thread is in the namespace at ``path`` within the block, and back after it.
 
-    The block must not await: another task of the thread would run in the foreign namespace.
-    Raises ``FileNotFoundError`` when nothing is at ``path``, ``KernelError`` (EINVAL) when it is no
-    network namespace.
+    Yields a descriptor of the namespace that it comes from, open within the block. The block must not
+    await: another task of the thread would run in the foreign namespace. Raises ``FileNotFoundError``
+    when nothing is at ``path``, ``KernelError`` (EINVAL) when it is no network namespace.
     """
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -65,7 +65,7 @@ def entered(path: Path) -> Iterator[None]:
         finally:
             os.close(there)
         try:
-            yield
+            yield home
         finally:
             libc.setns(home, libc.CLONE_NEWNET)
     finally:
@@ -73,11 +73,10 @@ def entered(path: Path) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether a network namespace is at ``path``."""
+    """Whether a namespace is at ``path``: a file of the filesystem that holds them, and nothing else."""
     try:
-        with entered(path):
-            return True
-    except (OSError, KernelError):
+        return path.stat().st_dev == _OWN.stat().st_dev
+    except OSError:
         return False
 
 

@@ -18,7 +18,8 @@ def read(name: str) -> str:
 def write(name: str, value: str | int) -> None:
     """Sets the value. Raises ``KernelError`` when the kernel or a read-only ``/proc/sys`` refuses."""
     try:
-        (_ROOT / name).write_text(str(value))
+        with (_ROOT / name).open("wb", buffering=0) as file:
+            file.write(str(value).encode())
     except OSError as error:
         raise KernelError(error.errno or 0, f"set {name.replace('/', '.')} to {value}") from error
 

@@ -7,15 +7,15 @@ address that is the same for every Pod. All entries are permanent: nothing is lo
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from pathlib import Path
 from typing import Final
 
+from tulle.errors import KernelError
 from tulle.kernel import netns, sysctl, tc
 from tulle.kernel.netlink import Netlink, Request
 from tulle.kernel.rtnetlink import (
@@ -60,8 +60,9 @@ def connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) 
     """
     with ExitStack() as undo:
         undo.callback(disconnect, attachment, datapath)
-        _make_pair(attachment, settings.mtu)
-        _set_up_pod_side(attachment)
+        with netns.entered(Path(attachment.netns)) as home, Netlink() as netlink:
+            _make_pair(netlink, attachment, home, settings.mtu)
+            _set_up_pod_side(netlink, attachment)
         _set_up_host_side(attachment, settings, datapath)
         undo.pop_all()
 
@@ -111,35 +112,23 @@ def _speaks_v6(attachment: Attachment) -> bool:
     return any(a.version == 6 for a in attachment.addresses)
 
 
-@contextmanager
-def _namespace(path: Path) -> Iterator[Netlink]:
-    """The thread is in the namespace, with a netlink socket there."""
-    with netns.entered(path), Netlink() as netlink:
-        yield netlink
-
-
-def _make_pair(attachment: Attachment, mtu: int) -> None:
-    path = Path(attachment.netns)
-    with netns.entered(path):
-        taken = attachment.ifname in (name for _, name in socket.if_nameindex())
-    if taken:
-        raise FileExistsError(f"interface {attachment.ifname} exists in {path}")
-    target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _make_pair(netlink: Netlink, attachment: Attachment, home: int, mtu: int) -> None:
+    """Makes the veth from within the Pod's namespace; its other side is in that behind ``home``."""
+    pair = add_veth(attachment.ifname, _mac(attachment), attachment.link, GATEWAY_MAC, home, mtu)
     try:
-        pair = add_veth(attachment.link, GATEWAY_MAC, attachment.ifname, _mac(attachment), target, mtu)
-        with Netlink() as netlink:
-            netlink.send([pair])
-    finally:
-        os.close(target)
+        netlink.send([pair])
+    except KernelError as error:
+        if error.errno == errno.EEXIST and attachment.ifname in dict(socket.if_nameindex()).values():
+            raise FileExistsError(f"interface {attachment.ifname} exists in {attachment.netns}") from error
+        raise
 
 
-def _set_up_pod_side(attachment: Attachment) -> None:
-    with _namespace(Path(attachment.netns)) as netlink:
-        index = socket.if_nametoindex(attachment.ifname)
-        if _speaks_v6(attachment):
-            sysctl.write(f"net/ipv6/conf/{attachment.ifname}/disable_ipv6", 0)
-            sysctl.write(f"net/ipv6/conf/{attachment.ifname}/accept_ra", 0)
-        netlink.send(list(_pod_side(attachment, index)))
+def _set_up_pod_side(netlink: Netlink, attachment: Attachment) -> None:
+    index = socket.if_nametoindex(attachment.ifname)
+    if _speaks_v6(attachment):
+        sysctl.write(f"net/ipv6/conf/{attachment.ifname}/disable_ipv6", 0)
+        sysctl.write(f"net/ipv6/conf/{attachment.ifname}/accept_ra", 0)
+    netlink.send(list(_pod_side(attachment, index)))
 
 
 def _pod_side(attachment: Attachment, index: int) -> Iterator[Request]:
@@ -205,7 +194,7 @@ def inspect(attachment: Attachment, datapath: Datapath) -> str | None:
 
 def _inspect_pod_side(attachment: Attachment) -> str | None:
     try:
-        with _namespace(Path(attachment.netns)) as netlink:
+        with netns.entered(Path(attachment.netns)), Netlink() as netlink:
             index = socket.if_nametoindex(attachment.ifname)
             there = {i.ip for number, i in addresses(netlink) if number == index}
             ways = {r.destination for r in routes(netlink, None) if r.oif == index}

@@ -12,6 +12,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Attachment(msgspec.Struct, frozen=True):
+class Attachment(msgspec.Struct, frozen=True, dict=True):
     """A Pod's interface: who has it, where it is, which addresses it has.
 
     ``link`` is the host's side of the veth; ``mac`` the Pod's side, as text. ``deleted``: DEL was called,
@@ -50,7 +51,7 @@ class Attachment(msgspec.Struct, frozen=True):
     def key(self) -> tuple[str, str]:
         return self.container_id, self.ifname
 
-    @property
+    @cached_property
     def addresses(self) -> tuple[Address, ...]:
         return tuple(map(ip_address, self.ips))
 

@@ -55,11 +55,10 @@ def test_any_bytes_end(data: bytes) -> None:
     parse_attributes(data)
 
 
-@pytest.mark.parametrize(("flags", "sent"), [(0, NLM_F_ACK), (NLM_F_DUMP, NLM_F_DUMP)])
-def test_request(flags: int, sent: int) -> None:
-    """A dump is answered by what it asks for, all else by an acknowledgement."""
-    encoded = Request(16, flags, b"abcde", "").encode(7)
-    assert struct.unpack_from("=IHHII", encoded) == (21, 16, sent | NLM_F_REQUEST, 7, 0)
+@pytest.mark.parametrize(("acknowledge", "sent"), [(True, NLM_F_ACK), (False, 0)])
+def test_request(acknowledge: bool, sent: int) -> None:
+    encoded = Request(16, NLM_F_DUMP, b"abcde", "").encode(7, acknowledge)
+    assert struct.unpack_from("=IHHII", encoded) == (21, 16, NLM_F_DUMP | sent | NLM_F_REQUEST, 7, 0)
     assert encoded[16:] == b"abcde\0\0\0"
 
 
