@@ -9,6 +9,9 @@
 /* VXLAN network identifier of this cluster, 24 bits. */
 const volatile __u32 overlay_vni = 84;
 
+/* VXLAN's UDP port, in host order. */
+const volatile __u16 overlay_port = 4789;
+
 /* The host's side of every Pod's veth, and every overlay device: one locally administered MAC. */
 const volatile __u8 gateway_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x65 };
 

@@ -36,9 +36,12 @@ struct prefix {
 };
 
 struct remote {
-	struct address node; /* next hop (unspecified: as the routes say), or the outer destination */
-	__u32 ifindex;       /* uplink or overlay device */
-	__u32 transport;     /* enum transport */
+	struct address node;   /* the other node: outer destination, and next hop if it is a neighbour */
+	struct address source; /* this node, as the outer header names it */
+	__u32 ifindex;         /* the device that must be able to carry the packet: uplink or overlay */
+	__u32 uplink;          /* the device that it leaves by in the end */
+	__u16 transport;       /* enum transport */
+	__u16 neighbour;       /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
 };
 
 /* A connection in one direction, as its packets carry it. Ports are 0 where the protocol has none. */
@@ -82,7 +85,7 @@ enum reason {
 
 struct counter {
 	__u64 packets;
-	__u64 bytes;
+	__u64 bytes; /* as the packets left the program */
 };
 
 /* A dropped packet, as the ring buffer tells of it. */
@@ -97,6 +100,6 @@ struct drop_event {
 _Static_assert(sizeof(struct address) == 16, "keys are compared byte by byte: no padding");
 _Static_assert(sizeof(struct endpoint) == 12, "no padding");
 _Static_assert(sizeof(struct prefix) == 20, "no padding");
-_Static_assert(sizeof(struct remote) == 24, "no padding");
+_Static_assert(sizeof(struct remote) == 44, "no padding");
 _Static_assert(sizeof(struct flow) == 40, "no padding");
 _Static_assert(sizeof(struct drop_event) == 56, "no padding");

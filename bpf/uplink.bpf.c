@@ -7,12 +7,42 @@
 #include "lib/packet.h"
 #include "lib/verdict.h"
 
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+/*
+ * A frame of the overlay. Whatever is wrong with it is left to the VXLAN device and from_overlay, who
+ * drop it with a reason.
+ */
+static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct packet *outer)
+{
+	struct packet inner = {};
+	enum reason reason;
+
+	if (parse_at(skb, &inner, INNER_FRAME) != PARSED_IP)
+		return pass(REASON_STACK);
+
+	struct remote *remote = find_remote(&inner.flow.source);
+	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &inner.flow.destination);
+	if (!remote || !local || !same_address(&remote->node, &outer->flow.source) ||
+	    !same_address(&remote->source, &outer->flow.destination))
+		return pass(REASON_STACK);
+	if (needs_stack(&inner, &reason))
+		return pass(reason);
+	return decapsulate(skb, &inner) ? hand_over(skb, &inner, local) : pass(REASON_STACK);
+}
+
 /* From another node or Pod of the cluster to a Pod here. All else needs the host's stack: masquerading
  * tracks the outside's connections in both directions. */
 static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, struct packet *p)
 {
 	if (parse(skb, p) != PARSED_IP)
 		return pass(REASON_STACK);
+	if (is_plain_vxlan(skb, p))
+		return judge_vxlan(skb, p);
 
 	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
 	if (!local || is_link_local(&p->flow.destination) || !find_remote(&p->flow.source))
@@ -41,12 +71,6 @@ static __always_inline bool read_tunnel_key(struct __sk_buff *skb, struct bpf_tu
 		return true;
 	}
 	return false;
-}
-
-static __always_inline bool same_address(const struct address *a, const struct address *b)
-{
-	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
-	       a->word[3] == b->word[3];
 }
 
 /* Nobody but a node may speak for its Pods: the outer sender is checked against the inner source. */

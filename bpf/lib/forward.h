@@ -10,6 +10,7 @@
 #include "../maps.h"
 #include "packet.h"
 #include "verdict.h"
+#include "vxlan.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -39,38 +40,42 @@ static __always_inline bool needs_stack(const struct packet *p, enum reason *rea
 }
 
 /* Into the Pod's network namespace without passing the host's stack or the queue of its veth. */
-static __always_inline struct verdict deliver(struct __sk_buff *skb, const struct packet *p,
-					      const struct endpoint *endpoint)
+static __always_inline struct verdict hand_over(struct __sk_buff *skb, const struct packet *p,
+						const struct endpoint *endpoint)
 {
-	enum reason reason;
-
-	if (needs_stack(p, &reason))
-		return pass(reason);
 	decrement_hop_limit(skb, p);
 	set_macs(skb, endpoint->mac, gateway_mac);
 	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
 }
 
-/* Without a node to go to, the kernel's routes say which router comes next. */
-static __always_inline struct verdict send_native(struct __sk_buff *skb, const struct remote *remote)
+static __always_inline struct verdict deliver(struct __sk_buff *skb, const struct packet *p,
+					      const struct endpoint *endpoint)
+{
+	enum reason reason;
+
+	return needs_stack(p, &reason) ? pass(reason) : hand_over(skb, p, endpoint);
+}
+
+static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct remote *remote)
 {
 	struct bpf_redir_neigh next_hop = { .nh_family = AF_INET6 };
 
 	skb->mark = MARK_SHORT_CUT;
-	if (is_unspecified(&remote->node))
-		return (struct verdict){ bpf_redirect_neigh(remote->ifindex, NULL, 0, 0), REASON_NATIVE };
+	if (!remote->neighbour)
+		return bpf_redirect_neigh(remote->uplink, NULL, 0, 0);
 	if (is_ipv4_mapped(&remote->node)) {
 		next_hop.nh_family = AF_INET;
 		next_hop.ipv4_nh = remote->node.word[3];
 	} else {
 		__builtin_memcpy(next_hop.ipv6_nh, &remote->node, sizeof(remote->node));
 	}
-	return (struct verdict){ bpf_redirect_neigh(remote->ifindex, &next_hop, sizeof(next_hop), 0), REASON_NATIVE };
+	return bpf_redirect_neigh(remote->uplink, &next_hop, sizeof(next_hop), 0);
 }
 
-static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const struct remote *remote)
+/* By the VXLAN device, which makes the outer headers from what it is told here. */
+static __always_inline struct verdict send_by_device(struct __sk_buff *skb, const struct remote *remote)
 {
-	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = 64 };
+	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = OUTER_TTL };
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
 
 	if (is_ipv4_mapped(&remote->node)) {
@@ -86,6 +91,14 @@ static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const 
 	return (struct verdict){ bpf_redirect(remote->ifindex, 0), REASON_OVERLAY };
 }
 
+static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const struct packet *p,
+						   const struct remote *remote)
+{
+	if (!is_ipv4_mapped(&remote->node) || !encapsulate(skb, p, remote))
+		return send_by_device(skb, remote);
+	return (struct verdict){ to_uplink_of(skb, remote), REASON_OVERLAY };
+}
+
 static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const struct packet *p,
 						   const struct remote *remote)
 {
@@ -97,7 +110,9 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
 	if (bpf_check_mtu(skb, remote->ifindex, &length, 0, BPF_MTU_CHK_SEGS))
 		return pass(REASON_TOO_BIG);
 	decrement_hop_limit(skb, p);
-	return remote->transport == TRANSPORT_OVERLAY ? send_overlay(skb, remote) : send_native(skb, remote);
+	if (remote->transport == TRANSPORT_OVERLAY)
+		return send_overlay(skb, p, remote);
+	return (struct verdict){ to_uplink_of(skb, remote), REASON_NATIVE };
 }
 
 /*

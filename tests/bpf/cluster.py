@@ -52,16 +52,16 @@ class Family:
     def remotes(self) -> dict[Network, tuple[Address, int, str]]:
         """Prefix to (node, device, transport)."""
         bits = 24 if self.a.version == 4 else 64
-        four, six = ip_address("192.168.0.3"), ip_address("fd00::4")
+        six = ip_address("fd00::4")
 
         def cidr(address: Address) -> Network:
             return ip_network(f"{address}/{bits}", strict=False)
 
         return {
             cidr(self.native): (self.other_node, UPLINK, "NATIVE"),
-            cidr(self.overlay): (four, OVERLAY, "OVERLAY"),
+            cidr(self.overlay): (OVERLAY_NODE, OVERLAY, "OVERLAY"),
             cidr(self.overlay_over_v6): (six, OVERLAY, "OVERLAY"),
-            cidr(self.routed): (ip_address("::"), UPLINK, "NATIVE"),
+            cidr(self.routed): (self.outside, UPLINK, "NATIVE"),
             ip_network(self.other_node): (self.other_node, UPLINK, "NATIVE"),
         }
 
@@ -82,6 +82,8 @@ V6 = Family(
     *map(ip_address, ("fe80::1", "ff02::fb", "::")),
     icmp=58,
 )
+OVERLAY_NODE = ip_address("192.168.0.3")
+VNI = 84
 A_LINK_LOCAL = ip_address("fe80::800:ff:fe00:1")
 
 
@@ -96,7 +98,10 @@ def fill(programs: Programs) -> None:
         programs.maps["remotes"][key] = pack(
             "remote",
             node=to_bytes(node),
+            source=to_bytes(V4.node if node.version == 4 else V6.node),
             ifindex=ifindex,
+            uplink=UPLINK,
+            neighbour=node not in (V4.outside, V6.outside),
             transport=transports[f"TRANSPORT_{transport}"],
         )
 

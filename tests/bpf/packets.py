@@ -9,6 +9,7 @@ from tulle.model.address import Address
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
 ICMP, TCP, UDP, FRAGMENT, ICMPV6, SCTP = 1, 6, 17, 44, 58, 132
 MORE_FRAGMENTS = 0x2000
+VXLAN_PORT = 4789
 
 
 def ethernet(destination: bytes, source: bytes, payload: bytes, ethertype: int = 0) -> bytes:
@@ -66,3 +67,24 @@ def arp(sender_mac: bytes, sender: Address, target: Address) -> bytes:
 def vxlan(vni: int, frame: bytes) -> bytes:
     """VXLAN's header (RFC 7348, section 5) and the inner frame."""
     return struct.pack("!II", 0x08000000, vni << 8) + frame
+
+
+def in_vxlan(source: Address, destination: Address, vni: int, frame: bytes, fragment: int = 0) -> bytes:
+    """The outer packet over IPv4 with the inner frame."""
+    return ip(source, destination, UDP, udp(40000, VXLAN_PORT, vxlan(vni, frame)), fragment=fragment)
+
+
+def udp(source: int, destination: int, payload: bytes) -> bytes:
+    """A datagram without checksum, as IPv4 allows (RFC 768)."""
+    return struct.pack("!HHHH", source, destination, 8 + len(payload), 0) + payload
+
+
+def out_of_vxlan(packet: bytes) -> tuple[bytes, bytes, int, bytes]:
+    """(source, destination, network identifier, inner frame) of an outer packet over IPv4 that is right."""
+    assert checksum(packet[:20]) == 0
+    assert struct.unpack_from("!H", packet, 2) == (len(packet),)
+    port, length, total = struct.unpack_from("!HHH", packet, 22)
+    assert (packet[9], port, length, total) == (UDP, VXLAN_PORT, len(packet) - 20, 0)
+    flags, vni = struct.unpack_from("!II", packet, 28)
+    assert flags == 0x08000000
+    return packet[12:16], packet[16:20], vni >> 8, packet[36:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 import packets
@@ -15,14 +15,29 @@ from cluster import (
     B_MAC,
     GATEWAY_MAC,
     MTU,
+    OVERLAY_NODE,
     OVERLAY_SOURCE_MAC,
     SHORT_CUT,
     V4,
     V6,
+    VNI,
     Family,
     flow,
 )
-from packets import FRAGMENT, MORE_FRAGMENTS, SCTP, TCP, UDP, arp, echo, ethernet, ip, ipv6_fragment, ports
+from packets import (
+    FRAGMENT,
+    MORE_FRAGMENTS,
+    SCTP,
+    TCP,
+    UDP,
+    arp,
+    echo,
+    ethernet,
+    ip,
+    ipv6_fragment,
+    out_of_vxlan,
+    ports,
+)
 from programs import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Programs
 
 from tulle.model.address import Address, to_bytes
@@ -30,13 +45,17 @@ from tulle.model.address import Address, to_bytes
 
 @dataclass(frozen=True)
 class Case:
-    """``after`` is the packet as it leaves; without it the packet stays as it came."""
+    """``after`` is the packet as it leaves; without it the packet stays as it came.
+
+    ``over_ipv4``: it leaves with the overlay's outer headers, and ``after`` is the inner frame.
+    """
 
     name: str
     packet: bytes
     reason: str
     after: bytes = b""
     mark: int = 0
+    over_ipv4: bool = False
 
     @property
     def action(self) -> int:
@@ -81,7 +100,7 @@ def short_cuts(family: Family) -> Iterator[Case]:
     inner = "REASON_OVERLAY", GATEWAY_MAC, OVERLAY_SOURCE_MAC, 64
     yield case("native by the routes", family.routed, "REASON_NATIVE", GATEWAY_MAC, A_MAC, 64)
     yield case("another node itself", family.other_node, "REASON_NATIVE", GATEWAY_MAC, A_MAC, 64)
-    yield case("overlay over IPv4", family.overlay, *inner)
+    yield replace(case("overlay over IPv4", family.overlay, *inner), over_ipv4=True)
     yield case("overlay over IPv6", family.overlay_over_v6, *inner)
 
 
@@ -191,8 +210,12 @@ def test_from_pod(programs: Programs, case: Case) -> None:
     outcome = programs.run("from_pod", case.packet, A_LINK)
     assert list(outcome.counted) == [("HOOK_FROM_POD", case.reason)]
     assert outcome.action == case.action
-    assert outcome.packet.hex() == (case.after or case.packet).hex()
-    assert outcome.counted["HOOK_FROM_POD", case.reason] == (1, len(case.packet))
+    after = outcome.packet
+    if case.over_ipv4:
+        source, destination, vni, after = out_of_vxlan(outcome.packet[14:])
+        assert (source, destination, vni) == (V4.node.packed, OVERLAY_NODE.packed, VNI)
+    assert after.hex() == (case.after or case.packet).hex()
+    assert outcome.counted["HOOK_FROM_POD", case.reason] == (1, len(outcome.packet))
     told = [programs.contract.enums["reason"](e.reason).name for e in outcome.events]
     assert told == ([case.reason] if case.action == TC_ACT_SHOT else [])
 

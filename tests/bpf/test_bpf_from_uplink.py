@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
-from cluster import A_MAC, GATEWAY_MAC, OVERLAY, ROUTER_MAC, UPLINK, V4, V6, Family, flow
-from packets import ETH_ARP, MORE_FRAGMENTS, TCP, arp, echo, ethernet, ip, ports
+from cluster import (
+    A_MAC,
+    GATEWAY_MAC,
+    OVERLAY,
+    OVERLAY_NODE,
+    OVERLAY_SOURCE_MAC,
+    ROUTER_MAC,
+    UPLINK,
+    V4,
+    V6,
+    VNI,
+    Family,
+    flow,
+)
+from packets import ETH_ARP, MORE_FRAGMENTS, TCP, arp, echo, ethernet, in_vxlan, ip, ports
 from programs import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Programs
 
 from tulle.model.address import Address
@@ -61,6 +75,63 @@ def test_answers_to_the_stack(programs: Programs) -> None:
         outcome = programs.run("from_uplink", received(packet), UPLINK)
         assert list(outcome.counted) == [("HOOK_FROM_UPLINK", reason)]
         assert outcome.action == TC_ACT_OK
+
+
+@dataclass(frozen=True)
+class Outer:
+    """What may be wrong with a packet of the overlay before its inner frame is looked at."""
+
+    source: Address = OVERLAY_NODE
+    destination: Address = V4.node
+    vni: int = VNI
+    fragment: int = 0
+
+    def around(self, packet: bytes) -> bytes:
+        frame = ethernet(GATEWAY_MAC, OVERLAY_SOURCE_MAC, packet)
+        return received(in_vxlan(self.source, self.destination, self.vni, frame, self.fragment))
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=str)
+def test_overlay_over_ipv4_is_opened_on_the_uplink(programs: Programs, family: Family) -> None:
+    def inner(hops: int) -> bytes:
+        return ip(family.overlay, family.a, TCP, ports(80, 40000), hops)
+
+    outcome = programs.run("from_uplink", Outer().around(inner(64)), UPLINK)
+    assert (outcome.action, list(outcome.counted)) == (
+        TC_ACT_REDIRECT,
+        [("HOOK_FROM_UPLINK", "REASON_LOCAL_POD")],
+    )
+    assert outcome.packet.hex() == ethernet(A_MAC, GATEWAY_MAC, inner(63)).hex()
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=str)
+@pytest.mark.parametrize(
+    ("outer", "reason"),
+    [
+        pytest.param(Outer(source=V4.other_node), "REASON_STACK", id="from another node"),
+        pytest.param(Outer(destination=V4.other_node), "REASON_STACK", id="to another node"),
+        pytest.param(Outer(vni=VNI + 1), "REASON_STACK", id="of another network"),
+        pytest.param(Outer(fragment=MORE_FRAGMENTS), "REASON_STACK", id="in fragments"),
+        pytest.param(Outer(), "REASON_HOP_LIMIT", id="last hop"),
+    ],
+)
+def test_the_overlays_device_gets_the_rest_whole(
+    programs: Programs, family: Family, outer: Outer, reason: str
+) -> None:
+    packet = outer.around(ip(family.overlay, family.a, TCP, ports(80, 40000), 1 if outer == Outer() else 64))
+    outcome = programs.run("from_uplink", packet, UPLINK)
+    assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", reason)])
+    assert outcome.packet == packet
+
+
+def test_overlay_frames_for_nobody_here_are_the_devices(programs: Programs) -> None:
+    to_nobody, from_nobody = (
+        ip(V4.overlay, V4.nobody, TCP, ports(1, 2)),
+        ip(V4.outside, V4.a, TCP, ports(1, 2)),
+    )
+    for packet in (to_nobody, from_nobody, to_nobody[:12]):
+        outcome = programs.run("from_uplink", Outer().around(packet), UPLINK)
+        assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", "REASON_STACK")])
 
 
 def test_arp_on_the_uplink(programs: Programs) -> None:

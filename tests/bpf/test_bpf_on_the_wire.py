@@ -79,7 +79,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
             netns.create(path)
             stack.callback(netns.delete, path)
         stack.enter_context(netns.entered(node))
-        datapath = Datapath(bpffs / "node", VNI)
+        datapath = Datapath(bpffs / "node", VNI, PORT)
         uplink = connect_host(host)
         attachment = Attachment(POD.container_id, "eth0", str(pod), POD.link, POD.mac, POD.ips)
         link.connect(attachment, LinkSettings(1450, (ip_address(NODE),)), datapath)
@@ -87,7 +87,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
             overlay = ensure_overlay(netlink, 1450, PORT)
         datapath.attach("overlay", overlay, OVERLAY_DEVICE)
         remotes = [
-            Remote(ip_network(cidr), Transport.OVERLAY, ip_address(SENDER), uplink, True)
+            Remote(ip_network(cidr), Transport.OVERLAY, *map(ip_address, (SENDER, NODE)), uplink, True, True)
             for cidr in ("10.244.2.0/24", "fd00:244:2::/64")
         ]
         datapath.sync_remotes(remotes, overlay, remove=True)

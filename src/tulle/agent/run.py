@@ -63,7 +63,7 @@ class _Agent:
         self._settings = settings
         state = Path(settings.state_dir)
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni)
+        self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni, settings.overlay_port)
         self._changed = asyncio.Event()
         self._monitor = LinkMonitor(self._handle_gone, self._changed.set)
         self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)

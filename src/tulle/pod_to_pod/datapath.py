@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,8 +29,6 @@ DEVICE_PROGRAMS: Final = {
     "overlay": (("from_overlay", BPF_TCX_INGRESS), ("to_overlay", BPF_TCX_EGRESS)),
 }
 """What is attached to a device that is not a Pod's, by the device's role."""
-
-_NOWHERE: Final = IPv6Address(0)
 
 
 def _open_objects() -> list[BpfObject]:
@@ -61,14 +58,18 @@ class Datapath:
     Raises ``KernelError``; packets then go on as before.
     """
 
-    def __init__(self, root: Path, overlay_vni: int) -> None:
+    def __init__(self, root: Path, overlay_vni: int, overlay_port: int) -> None:
         objects = _open_objects()
         self.contract = objects[0].contract
         self._root = _folder(root, self.contract)
         maps, self._links = self._root / "maps", self._root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = {"overlay_vni": overlay_vni.to_bytes(4, sys.byteorder), "gateway_mac": GATEWAY_MAC}
+        settings = {
+            "overlay_vni": overlay_vni.to_bytes(4, sys.byteorder),
+            "overlay_port": overlay_port.to_bytes(2, sys.byteorder),
+            "gateway_mac": GATEWAY_MAC,
+        }
         for each in objects:
             each.load(maps, settings)
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
@@ -154,8 +155,11 @@ class Datapath:
         )
         value = self.contract.pack(
             "remote",
-            node=to_bytes(remote.node or _NOWHERE),
+            node=to_bytes(remote.node),
+            source=to_bytes(remote.source),
             ifindex=overlay_index if overlay else remote.uplink.index,
+            uplink=remote.uplink.index,
+            neighbour=remote.neighbour,
             transport=transports[f"TRANSPORT_{remote.transport.name}"],
         )
         return key, value
@@ -201,7 +205,6 @@ class Pinned:
             if raw is None:
                 continue  # it went meanwhile
             prefix, remote = self._contract.unpack("prefix", key), self._contract.unpack("remote", raw)
-            node = from_bytes(bytes(remote.node))
             way = transports(remote.transport).name.removeprefix("TRANSPORT_").lower()
             network = from_mapped(bytes(prefix.address), prefix.length)
-            yield str(network), way, str(node) if node != _NOWHERE else "as the routes say"
+            yield str(network), way, str(from_bytes(bytes(remote.node)))

@@ -38,13 +38,13 @@ def desired_routes(own: Peer, remotes: Iterable[Remote], overlay_index: int, vni
     """
     yield from (Route(cidr) for cidr in own.pod_cidrs)
     for remote in remotes:
-        if not remote.pods or remote.node is None:
+        if not remote.pods:
             continue
         source = own.address(remote.prefix.version)
         if remote.transport is Transport.OVERLAY:
             encap = Encap(vni, remote.node)
             yield Route(remote.prefix, overlay_index, source=source, encap=encap)
-        else:
+        elif remote.neighbour and remote.node.version == remote.prefix.version:
             yield Route(remote.prefix, remote.uplink.index, remote.node, source=source)
 
 
@@ -82,8 +82,8 @@ def apply(netlink: Netlink, desired: Iterable[Route], pods: Sequence[Network], r
 
 def overlay_mtu(remotes: Iterable[Remote]) -> int:
     """What fits through the overlay to each of its peers, in bytes."""
-    through = [r for r in remotes if r.transport is Transport.OVERLAY and r.node]
-    return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through if r.node)
+    through = (r for r in remotes if r.transport is Transport.OVERLAY)
+    return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through)
 
 
 def ensure_overlay(netlink: Netlink, mtu: int, port: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
+from typing import NamedTuple
 
 from tulle.model.address import Address, Interface, Network, host_network
 from tulle.model.objects import Node
@@ -61,14 +62,17 @@ class Peer:
 class Remote:
     """A prefix elsewhere in the cluster and the way there.
 
-    ``node`` is the next hop or the outer destination; ``None`` is native by the underlay's routers,
-    whom the kernel's own routes know. ``pods``: Pod CIDR, or else the node's own address.
+    ``node`` is the peer's address and ``source`` our own, both of the family in which the packet travels.
+    ``neighbour``: the peer is on the uplink's subnet; if not, the kernel's routes know what comes next.
+    ``pods``: a Pod CIDR, or else the peer's own address.
     """
 
     prefix: Network
     transport: Transport
-    node: Address | None
+    node: Address
+    source: Address
     uplink: Uplink
+    neighbour: bool
     pods: bool
 
 
@@ -164,25 +168,38 @@ def _prefixes(peer: Peer) -> Iterator[tuple[Network, bool]]:
 def _plan(
     own: Peer, peer: Peer, prefix: Network, pods: bool, uplinks: Sequence[Uplink], routing: Routing
 ) -> Remote | None:
-    if routing is not Routing.OVERLAY:
-        neighbour = peer.address(prefix.version)
-        on = neighbour and next((u for u in uplinks if _on_link(u, neighbour)), None)
-        if on:
-            return Remote(prefix, Transport.NATIVE, neighbour, on, pods)
-        if routing is Routing.NATIVE:
-            return Remote(prefix, Transport.NATIVE, None, _uplink_of(uplinks, own, prefix.version), pods)
-    outer = next((a for a in peer.addresses if own.address(a.version)), None)
+    inner = _way(own, peer, prefix.version, uplinks)
+    if inner and (routing is Routing.NATIVE or (routing is Routing.AUTO and inner.neighbour)):
+        return Remote(prefix, Transport.NATIVE, *inner, pods)
+    outer = next((w for a in peer.addresses if (w := _way(own, peer, a.version, uplinks))), None)
     if outer is None:
         return None
-    return Remote(prefix, Transport.OVERLAY, outer, _uplink_of(uplinks, own, outer.version), pods)
+    transport = Transport.NATIVE if routing is Routing.NATIVE else Transport.OVERLAY
+    return Remote(prefix, transport, *outer, pods)
+
+
+class _Way(NamedTuple):
+    """From node to node in one family: the last fields of ``Remote`` but one."""
+
+    node: Address
+    source: Address
+    uplink: Uplink
+    neighbour: bool
+
+
+def _way(own: Peer, peer: Peer, version: int, uplinks: Sequence[Uplink]) -> _Way | None:
+    node, source = peer.address(version), own.address(version)
+    if node is None or source is None:
+        return None
+    direct = next((u for u in uplinks if _on_link(u, node)), None)
+    return _Way(node, source, direct or _uplink_of(uplinks, source), direct is not None)
 
 
 def _on_link(uplink: Uplink, address: Address) -> bool:
     return any(i.version == address.version and address in i.network for i in uplink.addresses)
 
 
-def _uplink_of(uplinks: Sequence[Uplink], own: Peer, version: int) -> Uplink:
-    address = own.address(version)
+def _uplink_of(uplinks: Sequence[Uplink], address: Address) -> Uplink:
     return next((u for u in uplinks if any(i.ip == address for i in u.addresses)), uplinks[0])
 
 
@@ -193,7 +210,7 @@ def pod_mtu(uplinks: Sequence[Uplink], remotes: Iterable[Remote], routing: Routi
     smaller size from the kernel's ICMP errors.
     """
     mtu = min(u.mtu for u in uplinks)
-    outer = {r.node.version for r in remotes if r.transport is Transport.OVERLAY and r.node}
+    outer = {r.node.version for r in remotes if r.transport is Transport.OVERLAY}
     if routing is Routing.OVERLAY:
         outer.add(own.addresses[0].version)
     return mtu - max((VXLAN_OVERHEAD[v] for v in outer), default=0)

@@ -21,8 +21,8 @@ UNREACHABLE = [Route(cidr) for cidr in OWN.pod_cidrs]
 OVERLAY, VNI = 9, 84
 
 
-def remote(prefix: str, transport: Transport, node: str | None, pods: bool = True) -> Remote:
-    return Remote(ip_network(prefix), transport, ip_address(node) if node else None, ETH0, pods)
+def remote(prefix: str, transport: Transport, node: str, neighbour: bool = True, pods: bool = True) -> Remote:
+    return Remote(ip_network(prefix), transport, ip_address(node), OWN.addresses[0], ETH0, neighbour, pods)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,10 @@ def remote(prefix: str, transport: Transport, node: str | None, pods: bool = Tru
             ],
             id="IPv6 over IPv4",
         ),
-        pytest.param(remote("10.2.0.0/24", Transport.NATIVE, None), [], id="the routers know"),
-        pytest.param(remote("192.168.0.2/32", Transport.NATIVE, "192.168.0.2", False), [], id="a node"),
+        pytest.param(
+            remote("10.2.0.0/24", Transport.NATIVE, "192.168.9.2", False), [], id="the routers know"
+        ),
+        pytest.param(remote("192.168.0.2/32", Transport.NATIVE, "192.168.0.2", pods=False), [], id="a node"),
     ],
 )
 def test_desired_routes(given: Remote, expected: list[Route]) -> None:

@@ -12,6 +12,7 @@ from tulle.pod_to_pod.topology import (
     Peer,
     Remote,
     Routing,
+    Transport,
     Uplink,
     find_uplinks,
     peers_of,
@@ -94,8 +95,13 @@ def test_an_old_object_of_the_same_node_does_not_push_it_out() -> None:
 
 
 def ways(remotes: list[Remote]) -> dict[str, str]:
-    """``transport node`` by prefix."""
-    return {str(r.prefix): f"{r.transport} {r.node}" for r in remotes}
+    """``transport node`` by prefix; where the routers know the way, ``native by the routes``."""
+
+    def way(remote: Remote) -> str:
+        known = remote.transport is Transport.OVERLAY or remote.neighbour
+        return f"{remote.transport} {remote.node if known else 'by the routes'}"
+
+    return {str(r.prefix): way(r) for r in remotes}
 
 
 def native(peer: Peer, *hops: str) -> dict[str, str]:
@@ -119,7 +125,7 @@ def overlay(peer: Peer, outer: str) -> dict[str, str]:
         (
             Routing.NATIVE,
             native(BESIDE, "192.168.0.2", "fd00::2"),
-            native(AWAY, "None", "None"),
+            native(AWAY, "by the routes", "by the routes"),
         ),
         (
             Routing.OVERLAY,
