@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,12 +27,18 @@ log = logging.getLogger(__name__)
 
 
 class Attachments:
-    """The Pods' links of this node. Calls for different Pods run side by side, those for one in turn."""
+    """The Pods' links of this node. Calls for one Pod are carried out in turn.
+
+    Calls for different Pods run side by side, but for the making of links, for which there is one thread:
+    the kernel makes one at a time anyway, and threads would only wait for its lock and for Python's. That
+    thread is never busy with removing, which takes the kernel ten times as long, most of it asleep.
+    """
 
     def __init__(self, store: AttachmentStore, datapath: Datapath, monitor: LinkMonitor) -> None:
         self._store = store
         self._datapath = datapath
         self._monitor = monitor
+        self._connecting = ThreadPoolExecutor(1, "connect")
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
@@ -83,11 +90,15 @@ class Attachments:
             )
             try:
                 self._store.add(attachment)
-                await asyncio.to_thread(_connect, attachment, settings, self._datapath)
+                await self._connect(attachment, settings)
             except (CniError, OSError, KernelError) as error:
                 self._forget(attachment)
                 raise _as_cni_error(error) from error
             return cni.encode_result(request.conf, attachment, settings.mtu)
+
+    async def _connect(self, attachment: Attachment, settings: LinkSettings) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._connecting, _connect, attachment, settings, self._datapath)
 
     async def _replace_leftover(self, left: Attachment) -> None:
         """An ADD that a killed agent did not finish, or a DEL still to be done, makes room for a new ADD."""

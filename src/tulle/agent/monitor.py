@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 from tulle.errors import KernelError
 from tulle.kernel.netlink import Netlink
-from tulle.kernel.rtnetlink import RTM_DELLINK, RTM_NEWLINK, RTMGRP_ADDRESSES, RTMGRP_LINK, parse_link
+from tulle.kernel.rtnetlink import (
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    RTMGRP_ADDRESSES,
+    RTMGRP_LINK,
+    SCOPE_LINK,
+    address_scope,
+    parse_link,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +26,8 @@ class LinkMonitor:
     """Watches the network namespace that it is made in.
 
     ``on_gone(name)`` is called for each link that went, ``on_change()`` for every other change of links
-    and addresses, also when announcements were lost.
+    and addresses, also when announcements were lost. What making a Pod's link changes is not told: links
+    with names of ours, and addresses that are good on their own link only, which no node is known by.
     """
 
     def __init__(self, on_gone: Callable[[str], None], on_change: Callable[[], None]) -> None:
@@ -54,7 +63,7 @@ class LinkMonitor:
         for kind, _, body in messages:
             if kind == RTM_DELLINK:
                 self._handle_gone(parse_link(body).name)
-            elif kind != RTM_NEWLINK or not parse_link(body).name.startswith("tul"):
+            elif not _is_ours(kind, body):
                 self._on_change()
 
     def _handle_gone(self, name: str) -> None:
@@ -62,3 +71,9 @@ class LinkMonitor:
             event.set()
         else:
             self._on_gone(name)
+
+
+def _is_ours(kind: int, body: bytes) -> bool:
+    if kind == RTM_NEWLINK:
+        return parse_link(body).name.startswith("tul")
+    return address_scope(body) == SCOPE_LINK

@@ -35,7 +35,9 @@ def register(app: typer.Typer) -> None:
     app.command()(uninstall)
 
 
-Config = Annotated[Path | None, typer.Option(help="Settings file; docs/agent.yaml explains it.")]
+Config = Annotated[
+    Path | None, typer.Option(envvar="TULLE_CONFIG", help="Settings file; docs/agent.yaml explains it.")
+]
 
 
 def agent(

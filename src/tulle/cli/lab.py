@@ -119,7 +119,7 @@ def node(
     command: Command = None,
     name: Name = "default",
 ) -> None:
-    """Runs a command, or a shell, in a node's network, with KUBECONFIG set."""
+    """Runs a command, or a shell, in a node's network; `tulle status` there shows that node."""
     from tulle.lab.up import opened
 
     opened(name).enter(node, command or [os.environ.get("SHELL", "sh")])

@@ -195,6 +195,12 @@ def add_address(index: int, address: Interface, scope: int = SCOPE_UNIVERSE) -> 
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"add address {address} to link {index}")
 
 
+def address_scope(body: bytes) -> int:
+    """The scope of the address that an ``RTM_NEWADDR`` or ``RTM_DELADDR`` message speaks of."""
+    _, _, _, scope, _ = _ADDRESS.unpack_from(body)
+    return int(scope)
+
+
 def _route_body(route: Route) -> bytes:
     destination = route.destination
     flags = RTNH_F_ONLINK if route.onlink else 0

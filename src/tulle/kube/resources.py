@@ -61,6 +61,12 @@ class _Anything(msgspec.Struct):
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
 
+def decode_bookmark(raw: msgspec.Raw) -> Item[T]:
+    """A bookmark says how far the watch is; it has a resourceVersion and nothing else."""
+    metadata = msgspec.json.decode(raw, type=_Anything).metadata
+    return Item(("", ""), metadata.resource_version, None)
+
+
 def decode_item(resource: Resource[T], raw: msgspec.Raw) -> Item[T]:
     """An object that does not fit ``resource.type`` is logged with its name, and has no value."""
     metadata = msgspec.json.decode(raw, type=_Anything).metadata

@@ -9,7 +9,7 @@ from typing import Generic, Literal, cast
 import msgspec
 
 from tulle.errors import ApiError, Conflict, Forbidden, Gone, NotFound
-from tulle.kube.resources import Item, Resource, T, decode_item
+from tulle.kube.resources import Item, Resource, T, decode_bookmark, decode_item
 
 ERRORS: dict[int, type[ApiError]] = {401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone}
 
@@ -96,7 +96,9 @@ def decode_event(resource: Resource[T], line: bytes) -> WatchEvent[T]:
     event = msgspec.json.decode(line, type=_Event)
     if event.type == "ERROR":
         raise status_error(msgspec.json.decode(event.object, type=Status))
-    kind = cast(Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"], event.type)
+    if event.type == "BOOKMARK":
+        return WatchEvent("BOOKMARK", decode_bookmark(event.object))
+    kind = cast(Literal["ADDED", "MODIFIED", "DELETED"], event.type)
     return WatchEvent(kind, decode_item(resource, event.object))
 
 

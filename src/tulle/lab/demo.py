@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -30,15 +31,20 @@ _KINDS: Final[dict[str, Resource[Untyped]]] = {
 }
 _NEXT: Final = """
 [bold]Try next[/]
-  export KUBECONFIG=$(tulle lab kubeconfig)
-  kubectl get pods -o wide                             every Pod has its own IP
-  kubectl exec deploy/client -- ping -c 3 POD_IP       any Pod reaches any Pod, on any node
-  tulle lab exec two-containers -c client -- ip addr   two containers, one network
-  tulle lab node node-1 -- ip route                    a node from the inside
-  tulle lab world -- ping -c 1 172.30.1.11             the host outside the cluster
-  tulle lab status
-  tulle lab down                                       leaves nothing behind
+  export KUBECONFIG=$({tulle} lab kubeconfig)
+  kubectl get pods -o wide                     # every Pod has its own IP
+  kubectl exec deploy/client -- ping -c 3 IP   # any Pod reaches any Pod, on any node
+  {tulle} lab exec two-containers -c client -- ip addr   # two containers, one network
+  {tulle} lab node node-1 -- tulle status      # a node as its kernel has it
+  {tulle} lab node node-1 -- ip route          # and the kernel's own routes
+  {tulle} lab world -- ping -c 1 172.30.1.11   # the host outside the cluster
+  {tulle} lab down                             # leaves nothing behind
 """
+
+
+def _as_typed() -> str:
+    """How the user called this command, so that what we propose works where they are."""
+    return f"{'sudo ' if 'SUDO_USER' in os.environ else ''}{sys.argv[0]}"
 
 
 async def demo(name: str, examples: Path) -> int:
@@ -54,7 +60,7 @@ async def demo(name: str, examples: Path) -> int:
         await _ready(lab, count)
     console.print()
     code = await _verify(lab)
-    console.print(_NEXT, soft_wrap=True)
+    console.print(_NEXT.format(tulle=_as_typed()), soft_wrap=True, highlight=False)
     return code
 
 

@@ -24,6 +24,10 @@ class NodePaths:
         return self.run / "kubeconfig"
 
     @property
+    def agent_settings(self) -> Path:
+        return self.run / "agent.yaml"
+
+    @property
     def kubelet_config(self) -> Path:
         return self.run / "kubelet.json"
 

@@ -7,8 +7,10 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -156,17 +158,18 @@ class Lab:
     def start_agent(self, node: Host) -> Process:
         paths = self.paths.node(node.name)
         paths.bpffs.mkdir(exist_ok=True)
-        options = {
-            "kubeconfig": paths.kubeconfig,
-            "node-name": node.name,
-            "state-dir": paths.run / "agent" / "state",
-            "run-dir": paths.run / "agent" / "run",
-            "bpffs": paths.bpffs,
-            "cni-conf-dir": paths.cni_conf,
-            "cni-bin-dir": paths.cni_bin,
+        settings = {
+            "nodeName": node.name,
+            "kubeconfig": str(paths.kubeconfig),
+            "stateDir": str(paths.run / "agent" / "state"),
+            "runDir": str(paths.run / "agent" / "run"),
+            "bpffs": str(paths.bpffs),
+            "cniConfDir": str(paths.cni_conf),
+            "cniBinDir": str(paths.cni_bin),
             "routing": self.spec.routing,
         }
-        command = [*processes.TULLE, "agent", *(f"--{name}={value}" for name, value in options.items())]
+        paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
+        command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]
         return processes.start(self.paths, node.name, "agent", command, self.paths.netns(node.name))
 
     def start_kubelet(self, node: Host) -> Process:
@@ -198,6 +201,8 @@ class Lab:
         group = self.paths.cgroup / host / "shell"
         group.mkdir(parents=True, exist_ok=True)
         os.environ["KUBECONFIG"] = str(self.paths.inner_kubeconfig)
+        os.environ["TULLE_CONFIG"] = str(self.paths.node(host).agent_settings)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         line = ["nsenter", f"--net={self.paths.netns(host)}", *cgroup.JOIN, str(group), *command]
         os.execvp(line[0], line)
 

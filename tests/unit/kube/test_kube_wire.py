@@ -81,3 +81,10 @@ def test_exit_codes() -> None:
         exit_code(b'{"status":"Failure","reason":"InternalError","message":"no such file","code":500}')
     with pytest.raises(ApiUnreachable):
         exit_code(b"garbage")
+
+
+def test_a_bookmark_of_a_typed_resource_is_no_broken_object(caplog: pytest.LogCaptureFixture) -> None:
+    line = b'{"type":"BOOKMARK","object":{"kind":"Node","metadata":{"resourceVersion":"7"}}}'
+    event = decode_event(NODE, line)
+    assert (event.type, event.item.version, event.item.value) == ("BOOKMARK", "7", None)
+    assert not caplog.records
