@@ -44,8 +44,8 @@ static __always_inline __u16 header_checksum(const struct iphdr *ip)
 }
 
 /* The source port tells flows apart for the underlay's hashing (RFC 7348, section 4.1). */
-static __always_inline void fill_outer(struct __sk_buff *skb, struct outer *outer, const struct packet *p,
-				       const struct remote *remote, __u32 length)
+static __always_inline void fill_outer(struct outer *outer, const struct packet *p,
+				       const struct remote *remote, __u32 length, __u32 flow_hash)
 {
 	struct iphdr ip = {
 		.version = 4,
@@ -61,7 +61,7 @@ static __always_inline void fill_outer(struct __sk_buff *skb, struct outer *oute
 	ip.check = header_checksum(&ip);
 	outer->ip = ip;
 	outer->udp = (struct udphdr){
-		.source = bpf_htons(0x8000 | (bpf_get_hash_recalc(skb) & 0x7fff)),
+		.source = bpf_htons(0x8000 | (flow_hash & 0x7fff)),
 		.dest = bpf_htons(overlay_port),
 		.len = bpf_htons(length - sizeof(ip)),
 	};
@@ -79,6 +79,7 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct pack
 					const struct remote *remote)
 {
 	__u32 length = skb->len - ETH_HLEN + sizeof(struct outer);
+	__u32 flow_hash = bpf_get_hash_recalc(skb); /* while the flow's own headers are in front */
 	struct outer *outer;
 
 	if (length > 0xffff || bpf_skb_adjust_room(skb, sizeof(*outer), BPF_ADJ_ROOM_MAC,
@@ -89,7 +90,7 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct pack
 		return false;
 	outer = at(skb, ETH_HLEN, sizeof(*outer));
 	if (outer)
-		fill_outer(skb, outer, p, remote, length);
+		fill_outer(outer, p, remote, length, flow_hash);
 	return true;
 }
 
