@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from secrets import token_hex
 
@@ -11,6 +12,13 @@ from livelab import NODES, Cluster, Pods, cluster
 
 from tulle.kube.client import Client
 from tulle.kube.resources import NAMESPACES, PODS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def needs_kubectl() -> None:
+    """A test that is left out would be a test that nobody misses."""
+    if not shutil.which("kubectl"):
+        pytest.exit("kubectl is missing: these tests need 1.28 or newer (kubernetes.io/docs/tasks/tools)", 2)
 
 
 @pytest.fixture(scope="session")
