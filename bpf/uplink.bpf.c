@@ -30,7 +30,7 @@ static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct 
 	if (!remote || !local || !same_address(&remote->node, &outer->flow.source) ||
 	    !same_address(&remote->source, &outer->flow.destination))
 		return pass(REASON_STACK);
-	if (needs_stack(&inner, &reason))
+	if (needs_stack(skb, &inner, INNER_FRAME, &reason))
 		return pass(reason);
 	return decapsulate(skb, &inner) ? hand_over(skb, &inner, local) : pass(REASON_STACK);
 }

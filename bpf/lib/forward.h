@@ -25,14 +25,53 @@ static __always_inline struct remote *find_remote(const struct address *address)
 	return bpf_map_lookup_elem(&remotes, &key);
 }
 
-/* Whether the packet needs the host's stack although a short cut is there; `reason` says why. */
-static __always_inline bool needs_stack(const struct packet *p, enum reason *reason)
+static __always_inline struct flow answer_to(const struct flow *flow)
+{
+	return (struct flow){
+		.source = flow->destination,
+		.destination = flow->source,
+		.source_port = flow->destination_port,
+		.destination_port = flow->source_port,
+		.protocol = flow->protocol,
+	};
+}
+
+/*
+ * A connection that begins on the short cut: what is remembered of an earlier one with the same ends would
+ * send its answers to the host's stack, whose connection tracking never saw the beginning.
+ */
+static __always_inline void forget_stack_flow(const struct packet *p)
+{
+	struct flow answer = answer_to(&p->flow);
+
+	bpf_map_delete_elem(&stack_flows, &p->flow);
+	bpf_map_delete_elem(&stack_flows, &answer);
+}
+
+/* Whether the host's stack waits for the packet. An ICMP error counts as an answer to what it quotes. */
+static __always_inline bool is_awaited(struct __sk_buff *skb, const struct packet *p, __u32 frame)
+{
+	struct packet quoted = {};
+	struct flow answer;
+
+	if (!read_quoted(skb, p, frame, &quoted))
+		return bpf_map_lookup_elem(&stack_flows, &p->flow);
+	answer = answer_to(&quoted.flow);
+	return bpf_map_lookup_elem(&stack_flows, &answer);
+}
+
+/*
+ * Whether the packet, in the frame at `frame`, needs the host's stack although a short cut is there;
+ * `reason` says why.
+ */
+static __always_inline bool needs_stack(struct __sk_buff *skb, const struct packet *p, __u32 frame,
+					enum reason *reason)
 {
 	if (p->fragment)
 		*reason = REASON_FRAGMENT;
 	else if (p->hop_limit <= 1)
 		*reason = REASON_HOP_LIMIT;
-	else if (bpf_map_lookup_elem(&stack_flows, &p->flow))
+	else if (!p->opens && is_awaited(skb, p, frame))
 		*reason = REASON_STACK_FLOW;
 	else
 		return false;
@@ -43,6 +82,8 @@ static __always_inline bool needs_stack(const struct packet *p, enum reason *rea
 static __always_inline struct verdict hand_over(struct __sk_buff *skb, const struct packet *p,
 						const struct endpoint *endpoint)
 {
+	if (p->opens)
+		forget_stack_flow(p);
 	decrement_hop_limit(skb, p);
 	set_macs(skb, endpoint->mac, gateway_mac);
 	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
@@ -53,7 +94,7 @@ static __always_inline struct verdict deliver(struct __sk_buff *skb, const struc
 {
 	enum reason reason;
 
-	return needs_stack(p, &reason) ? pass(reason) : hand_over(skb, p, endpoint);
+	return needs_stack(skb, p, 0, &reason) ? pass(reason) : hand_over(skb, p, endpoint);
 }
 
 static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct remote *remote)
@@ -105,10 +146,12 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
 	enum reason reason;
 	__u32 length = 0; /* of the packet as it is */
 
-	if (needs_stack(p, &reason))
+	if (needs_stack(skb, p, 0, &reason))
 		return pass(reason);
 	if (bpf_check_mtu(skb, remote->ifindex, &length, 0, BPF_MTU_CHK_SEGS))
 		return pass(REASON_TOO_BIG);
+	if (p->opens)
+		forget_stack_flow(p);
 	decrement_hop_limit(skb, p);
 	if (remote->transport == TRANSPORT_OVERLAY)
 		return send_overlay(skb, p, remote);
@@ -121,13 +164,7 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
  */
 static __always_inline void remember_stack_flow(const struct packet *p)
 {
-	struct flow answer = {
-		.source = p->flow.destination,
-		.destination = p->flow.source,
-		.source_port = p->flow.destination_port,
-		.destination_port = p->flow.source_port,
-		.protocol = p->flow.protocol,
-	};
+	struct flow answer = answer_to(&p->flow);
 	__u8 present = 1;
 
 	if (!p->fragment && !bpf_map_lookup_elem(&stack_flows, &answer))

@@ -29,6 +29,7 @@ struct packet {
 	__u8 hop_limit;
 	bool v4;
 	bool fragment; /* flow has no ports */
+	bool opens;    /* TCP's SYN without ACK: the first of a connection */
 };
 
 static __always_inline struct address ipv4_mapped(__be32 v4)
@@ -74,6 +75,17 @@ static __always_inline void make_linear(struct __sk_buff *skb, __u32 length)
 		bpf_skb_pull_data(skb, skb->len < length ? skb->len : length);
 }
 
+#define TCP_FLAGS_OFFSET 13
+#define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_ACK 0x10
+
+static __always_inline bool is_opening(struct __sk_buff *skb, __u32 offset)
+{
+	const __u8 *flags = at(skb, offset + TCP_FLAGS_OFFSET, sizeof(*flags));
+
+	return flags && (*flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+}
+
 /*
  * Ports of TCP, UDP and SCTP; an ICMP echo's identifier stands for both, so that answers match. Each of
  * these headers is longer than the six bytes that are read.
@@ -88,6 +100,8 @@ static __always_inline void read_ports(struct __sk_buff *skb, struct packet *p, 
 	}
 	switch (p->flow.protocol) {
 	case IPPROTO_TCP:
+		p->opens = is_opening(skb, offset);
+		/* fall through */
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
 		p->flow.source_port = word[0];
@@ -165,6 +179,37 @@ static __always_inline enum parsed parse_at(struct __sk_buff *skb, struct packet
 static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
 {
 	return skb->vlan_present ? PARSED_OTHER : parse_at(skb, p, 0);
+}
+
+#define ICMP_HEADER_LENGTH 8
+#define ICMP_UNREACHABLE 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+#define ICMPV6_FIRST_INFORMATIONAL 128
+
+/* RFC 792, RFC 4443: what speaks of another packet, and quotes the beginning of it. */
+static __always_inline bool is_icmp_error(const struct packet *p, __u8 type)
+{
+	if (p->flow.protocol == IPPROTO_ICMPV6)
+		return type < ICMPV6_FIRST_INFORMATIONAL;
+	return p->flow.protocol == IPPROTO_ICMP &&
+	       (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
+}
+
+/* Reads what the ICMP error in the frame at `frame` quotes; false where it is none, or cannot be read. */
+static __always_inline bool read_quoted(struct __sk_buff *skb, const struct packet *p, __u32 frame,
+					struct packet *quoted)
+{
+	__u32 offset = frame + ETH_HLEN + (p->v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	__u8 type;
+
+	if (p->flow.protocol != IPPROTO_ICMP && p->flow.protocol != IPPROTO_ICMPV6)
+		return false;
+	if (bpf_skb_load_bytes(skb, offset, &type, sizeof(type)) || !is_icmp_error(p, type))
+		return false;
+	offset += ICMP_HEADER_LENGTH;
+	make_linear(skb, offset + sizeof(struct ipv6hdr) + 8);
+	return (p->v4 ? parse_ipv4(skb, quoted, offset) : parse_ipv6(skb, quoted, offset)) == PARSED_IP;
 }
 
 /*

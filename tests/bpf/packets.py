@@ -8,6 +8,7 @@ from tulle.model.address import Address
 
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
 ICMP, TCP, UDP, FRAGMENT, ICMPV6, SCTP = 1, 6, 17, 44, 58, 132
+SYN, ACK = 0x02, 0x10
 MORE_FRAGMENTS = 0x2000
 VXLAN_PORT = 4789
 
@@ -57,6 +58,11 @@ def ports(source: int, destination: int, rest: bytes = bytes(16)) -> bytes:
 def echo(identifier: int) -> bytes:
     """An ICMP or ICMPv6 echo request as far as it is looked at."""
     return struct.pack("!BBHHH", 8, 0, 0, identifier, 1)
+
+
+def icmp_error(version: int, quoted: bytes) -> bytes:
+    """An ICMP or ICMPv6 "destination unreachable" as far as it is looked at."""
+    return struct.pack("!BBHI", 3 if version == 4 else 1, 0, 0, 0) + quoted
 
 
 def arp(sender_mac: bytes, sender: Address, target: Address) -> bytes:

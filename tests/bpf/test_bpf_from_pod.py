@@ -25,20 +25,23 @@ from cluster import (
     flow,
 )
 from packets import (
+    ACK,
     FRAGMENT,
     MORE_FRAGMENTS,
     SCTP,
+    SYN,
     TCP,
     UDP,
     arp,
     echo,
     ethernet,
+    icmp_error,
     ip,
     ipv6_fragment,
     out_of_vxlan,
     ports,
 )
-from programs import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Programs
+from programs import TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, Programs
 
 from tulle.model.address import Address, to_bytes
 
@@ -61,7 +64,7 @@ class Case:
     def action(self) -> int:
         if self.reason.startswith("DROP_"):
             return TC_ACT_SHOT
-        return TC_ACT_REDIRECT if self.after else TC_ACT_OK
+        return TC_ACT_REDIRECT if self.after else TC_ACT_UNSPEC
 
 
 def sent(packet: bytes, source: bytes = A_MAC, ethertype: int = 0) -> bytes:
@@ -243,6 +246,44 @@ def test_what_the_stack_translates_is_left_to_it(programs: Programs, family: Fam
     programs.maps["stack_flows"][flow(programs, family.a, destination, TCP, (40000, 80))] = b"\1"
     assert reason(40000) == "REASON_STACK_FLOW"
     assert reason(40001) != "REASON_STACK_FLOW"
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=str)
+@pytest.mark.parametrize("to", ["b", "native", "overlay"])
+def test_a_new_connection_forgets_an_old_one_with_the_same_ends(
+    programs: Programs, family: Family, to: str
+) -> None:
+    """Else its answers go to the stack, where connection tracking takes them for invalid."""
+    destination: Address = getattr(family, to)
+
+    def open_by(flags: int) -> list[bytes]:
+        segment = ports(40000, 80, bytes(9) + bytes([flags]) + bytes(6))
+        programs.run("from_pod", sent(ip(family.a, destination, TCP, segment)), A_LINK)
+        return list(programs.maps["stack_flows"].keys(len(answer)))
+
+    answer = flow(programs, destination, family.a, TCP, (80, 40000))
+    programs.maps["stack_flows"][answer] = b"\1"
+    assert open_by(ACK) == [answer]
+    assert open_by(SYN) == []
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=str)
+@pytest.mark.parametrize("to", ["b", "native"])
+def test_an_icmp_error_goes_the_way_of_the_connection_that_it_speaks_of(
+    programs: Programs, family: Family, to: str
+) -> None:
+    """What the host translates it translates in the quoted packet, too; the Pod would not know it else."""
+    sender: Address = getattr(family, to)
+
+    def reason(port: int) -> str:
+        quoted = ip(sender, family.a, UDP, ports(port, 53))
+        error = sent(ip(family.a, sender, family.icmp, icmp_error(family.a.version, quoted)))
+        [(_, found)] = programs.run("from_pod", error, A_LINK).counted
+        return found
+
+    programs.maps["stack_flows"][flow(programs, family.a, sender, UDP, (53, 40000))] = b"\1"
+    assert reason(40000) == "REASON_STACK_FLOW"
+    assert reason(40001) == ("REASON_LOCAL_POD" if to == "b" else "REASON_NATIVE")
 
 
 @pytest.mark.parametrize("family", [V4, V6], ids=str)
