@@ -11,13 +11,13 @@
 #include "packet.h"
 
 struct verdict {
-	int action; /* TC_ACT_OK: the next program, then the host's stack */
+	int action; /* TC_ACT_UNSPEC: the next program, whoever attached it, then the host's stack */
 	enum reason reason;
 };
 
 static __always_inline struct verdict pass(enum reason reason)
 {
-	return (struct verdict){ TC_ACT_OK, reason };
+	return (struct verdict){ TC_ACT_UNSPEC, reason };
 }
 
 static __always_inline struct verdict drop(enum reason reason)

@@ -20,7 +20,7 @@ from cluster import (
     flow,
 )
 from packets import FRAGMENT, MORE_FRAGMENTS, TCP, UDP, echo, ethernet, ip, ipv6_fragment, ports
-from programs import TC_ACT_OK, Programs
+from programs import TC_ACT_UNSPEC, Programs
 
 from tulle.model.address import Address
 
@@ -33,7 +33,7 @@ def remembered(programs: Programs) -> list[bytes]:
 
 def run(programs: Programs, program: str, packet: bytes, mark: int = 0) -> tuple[bytes, int]:
     outcome = programs.run(program, ethernet(ROUTER_MAC, GATEWAY_MAC, packet), DEVICES[program], mark)
-    assert outcome.action == TC_ACT_OK
+    assert outcome.action == TC_ACT_UNSPEC
     assert list(outcome.counted) == [(f"HOOK_{program.upper()}", "REASON_DELIVERED")]
     return outcome.packet, outcome.mark
 

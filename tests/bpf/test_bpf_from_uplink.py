@@ -21,7 +21,7 @@ from cluster import (
     flow,
 )
 from packets import ETH_ARP, MORE_FRAGMENTS, TCP, arp, echo, ethernet, in_vxlan, ip, ports
-from programs import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Programs
+from programs import TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, Programs
 
 from tulle.model.address import Address
 
@@ -62,7 +62,7 @@ def test_from_uplink(
         assert outcome.action == TC_ACT_REDIRECT
         assert outcome.packet == ethernet(A_MAC, GATEWAY_MAC, packet(hop_limit - 1))
     else:
-        assert outcome.action == TC_ACT_OK
+        assert outcome.action == TC_ACT_UNSPEC
         assert outcome.packet == received(packet(hop_limit))
 
 
@@ -74,7 +74,7 @@ def test_answers_to_the_stack(programs: Programs) -> None:
     for packet, reason in ((answer, "REASON_STACK_FLOW"), (fragment, "REASON_FRAGMENT")):
         outcome = programs.run("from_uplink", received(packet), UPLINK)
         assert list(outcome.counted) == [("HOOK_FROM_UPLINK", reason)]
-        assert outcome.action == TC_ACT_OK
+        assert outcome.action == TC_ACT_UNSPEC
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def test_the_overlays_device_gets_the_rest_whole(
 ) -> None:
     packet = outer.around(ip(family.overlay, family.a, TCP, ports(80, 40000), 1 if outer == Outer() else 64))
     outcome = programs.run("from_uplink", packet, UPLINK)
-    assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", reason)])
+    assert (outcome.action, list(outcome.counted)) == (TC_ACT_UNSPEC, [("HOOK_FROM_UPLINK", reason)])
     assert outcome.packet == packet
 
 
@@ -131,13 +131,16 @@ def test_overlay_frames_for_nobody_here_are_the_devices(programs: Programs) -> N
     )
     for packet in (to_nobody, from_nobody, to_nobody[:12]):
         outcome = programs.run("from_uplink", Outer().around(packet), UPLINK)
-        assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", "REASON_STACK")])
+        assert (outcome.action, list(outcome.counted)) == (
+            TC_ACT_UNSPEC,
+            [("HOOK_FROM_UPLINK", "REASON_STACK")],
+        )
 
 
 def test_arp_on_the_uplink(programs: Programs) -> None:
     asked = arp(ROUTER_MAC, V4.other_node, V4.node)
     outcome = programs.run("from_uplink", received(asked, ETH_ARP), UPLINK)
-    assert (outcome.action, list(outcome.counted)) == (TC_ACT_OK, [("HOOK_FROM_UPLINK", "REASON_STACK")])
+    assert (outcome.action, list(outcome.counted)) == (TC_ACT_UNSPEC, [("HOOK_FROM_UPLINK", "REASON_STACK")])
 
 
 @pytest.mark.parametrize("family", [V4, V6], ids=str)

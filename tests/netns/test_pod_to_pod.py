@@ -111,7 +111,7 @@ def test_the_kernels_own_routes_carry_packets_without_the_programs(cluster: Clus
     for node, pod in (one, a), (two, b):
         node.kill_agent()
         node.run("tc", "qdisc", "del", "dev", pod.result["interfaces"][0]["name"], "clsact")
-        for pin in node.bpffs.glob("v*/links/*"):
+        for pin in node.bpffs.glob("links/*"):
             pin.unlink()
     assert all(ping(a, ip) for ip in b.ips)
     assert all(ping(one, ip) for ip in b.ips)

@@ -53,8 +53,9 @@ class Count:
 class Datapath:
     """The programs and maps of one node.
 
-    ``root`` is a folder of its own in a bpffs: ``maps/`` and ``links/`` below it. Maps that are there
-    are used as they are; attaching swaps a program that is there, without a packet lost.
+    ``root`` is a folder of its own in a bpffs: ``links/`` below it, and ``maps/`` in a folder for each
+    contract. Maps that are there are used as they are; attaching swaps a program that is there, also
+    one with another contract, without a packet lost.
     Raises ``KernelError``; packets then go on as before.
     """
 
@@ -62,7 +63,7 @@ class Datapath:
         objects = _open_objects()
         self.contract = objects[0].contract
         self._root = _folder(root, self.contract)
-        maps, self._links = self._root / "maps", self._root / "links"
+        maps, self._links = self._root / "maps", root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = {
