@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address, ip_interface, ip_network
@@ -129,6 +130,17 @@ def test_the_first_failure_is_told_and_the_rest_is_done(home: Netlink) -> None:
     with pytest.raises(KernelError, match="delete link none"):
         home.send([delete_link("none"), set_mtu(index, 1300), delete_link("nobody")])
     assert link(home).mtu == 1300
+
+
+def test_more_requests_than_fit_into_a_socket(home: Netlink) -> None:
+    """The nodes of a large cluster, met at once: adding, and removing what is not there."""
+    way, gateway = link(home).index, NODE[0].ip + 1
+    many = [Route(prefix, way, gateway) for prefix in ip_network("10.0.0.0/8").subnets(new_prefix=20)]
+    home.send(list(map(replace_route, many)))
+    assert len(routes(home)) == len(many)
+    for _ in range(2):
+        home.send(list(map(delete_route, many)), tolerate=frozenset({errno.ESRCH}))
+    assert routes(home) == []
 
 
 @pytest.mark.parametrize(

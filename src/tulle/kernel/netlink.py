@@ -30,6 +30,7 @@ NLMSG_DONE: Final = 3
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE_SIZE = 1 << 18
+_PORTION = 128  # requests in one datagram: they, and an error for each, fit into a socket's buffers
 _TYPE_MASK = 0x3FFF
 
 
@@ -95,13 +96,18 @@ class Netlink:
         return self._socket.fileno()
 
     def send(self, requests: Sequence[Request], tolerate: frozenset[int] = frozenset()) -> None:
-        """Carries out the requests in order; one system call for all, and one answer where all goes well.
+        """Carries out the requests in order; one system call, and one answer where all goes well, for many.
 
         The kernel goes on after one that fails; the first failure whose errno is not in ``tolerate``
         is raised as ``KernelError`` after the last has been answered.
         """
-        if not requests:
-            return
+        portions = (requests[start : start + _PORTION] for start in range(0, len(requests), _PORTION))
+        failures = [self._send_portion(portion, tolerate) for portion in portions]
+        if failure := next(filter(None, failures), None):
+            raise failure
+
+    def _send_portion(self, requests: Sequence[Request], tolerate: frozenset[int]) -> KernelError | None:
+        """The first failure that is not tolerated."""
         first = self._sequence + 1
         last = self._sequence = self._sequence + len(requests)
         numbered = enumerate(requests, first)
@@ -115,8 +121,7 @@ class Netlink:
                 code = -struct.unpack_from("=i", body)[0]
                 if code and code not in tolerate and failure is None:
                     failure = KernelError(code, requests[answered - first].what)
-        if failure:
-            raise failure
+        return failure
 
     def dump(self, request: Request) -> list[tuple[int, bytes]]:
         """All answers to a dump as (message kind, body)."""
