@@ -63,7 +63,7 @@ class NodeReconciler:
                 self._datapath.attach("uplink", uplink.index, uplink.name)
             changed = self._datapath.sync_remotes(remotes, overlay, remove=complete)
             desired = routes.desired_routes(own, remotes, overlay, self._settings.overlay_vni)
-            routed = routes.apply(netlink, desired, own.pod_cidrs, remove=complete)
+            routed = routes.apply(netlink, desired, remove=complete)
         if complete:
             self._detach_others(uplinks)
         await self._masquerade(own, peers)

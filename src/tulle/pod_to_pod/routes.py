@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tulle.errors import KernelError
@@ -23,7 +23,6 @@ from tulle.kernel.rtnetlink import (
     set_mtu,
     set_up,
 )
-from tulle.model.address import Network
 from tulle.pod_to_pod.datapath import GATEWAY_MAC
 from tulle.pod_to_pod.topology import VXLAN_OVERHEAD, Peer, Remote, Transport
 
@@ -56,25 +55,23 @@ class Change:
     delete: tuple[Route, ...]
 
 
-def difference(desired: Iterable[Route], actual: Iterable[Route], pods: Sequence[Network]) -> Change:
-    """Compares routes; those to single Pods (addresses in ``pods``) are their links' matter, not ours."""
-    ours = [r for r in actual if not _is_pod(r, pods)]
+def difference(desired: Iterable[Route], actual: Iterable[Route]) -> Change:
+    """Compares routes; those to single Pods are their links' matter, not ours."""
+    ours = [r for r in actual if not _is_pod(r)]
     wanted = {r.destination: r for r in desired}
     replace = tuple(r for r in wanted.values() if r not in ours)
     delete = tuple(r for r in ours if r.destination not in wanted)
     return Change(replace, delete)
 
 
-def _is_pod(route: Route, pods: Sequence[Network]) -> bool:
-    destination = route.destination
-    return destination.num_addresses == 1 and any(
-        destination.version == cidr.version and destination.network_address in cidr for cidr in pods
-    )
+def _is_pod(route: Route) -> bool:
+    """Straight to a device: also to a Pod from before the node was given other Pod CIDRs."""
+    return bool(route.oif) and route.gateway is None and route.encap is None
 
 
-def apply(netlink: Netlink, desired: Iterable[Route], pods: Sequence[Network], remove: bool) -> Change:
+def apply(netlink: Netlink, desired: Iterable[Route], remove: bool) -> Change:
     """Makes it so; without ``remove`` nothing is taken away. Raises ``KernelError``."""
-    change = difference(desired, routes(netlink), pods)
+    change = difference(desired, routes(netlink))
     requests: list[Request] = [delete_route(r) for r in change.delete] if remove else []
     netlink.send([*map(replace_route, change.replace), *requests], tolerate=frozenset({errno.ESRCH}))
     return change

@@ -70,7 +70,7 @@ def test_desired_routes(given: Remote, expected: list[Route]) -> None:
 WAY = Route(ip_network("10.2.0.0/24"), 2, ip_address("192.168.0.2"))
 OTHER = replace(WAY, destination=ip_network("10.3.0.0/24"))
 POD = Route(ip_network("10.1.0.7/32"), 12)
-LOST_POD_OF_OTHERS = Route(ip_network("10.7.0.7/32"), 12)
+POD_OF_FORMER_CIDR = Route(ip_network("10.7.0.7/32"), 12)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ LOST_POD_OF_OTHERS = Route(ip_network("10.7.0.7/32"), 12)
         pytest.param([WAY], [replace(WAY, oif=3)], [WAY], [], id="another device"),
         pytest.param([WAY], [WAY, OTHER], [], [OTHER], id="gone"),
         pytest.param([], [POD], [], [], id="a Pod's is not ours"),
-        pytest.param([], [LOST_POD_OF_OTHERS], [], [LOST_POD_OF_OTHERS], id="no Pod's of this node"),
+        pytest.param([], [POD_OF_FORMER_CIDR], [], [], id="a Pod's from before the node's CIDRs changed"),
     ],
 )
 def test_difference(
     desired: list[Route], actual: list[Route], replaced: list[Route], deleted: list[Route]
 ) -> None:
-    assert difference(desired, actual, OWN.pod_cidrs) == Change(tuple(replaced), tuple(deleted))
+    assert difference(desired, actual) == Change(tuple(replaced), tuple(deleted))
 
 
 def test_overlay_mtu_fits_through_to_each_peer() -> None:
