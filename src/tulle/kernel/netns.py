@@ -1,7 +1,8 @@
 """Network namespaces: make, pin at a path, enter, remove.
 
 A namespace lives as long as a process, an open file or a mount holds it. Here the mount at a path
-that the caller chose is what holds it, as with ``ip netns``, but in the caller's own folder.
+that the caller chose is what holds it, as with ``ip netns``, but in the caller's own folder. A mount made
+elsewhere need not be visible here, in a mount namespace of our own; then process 1's view counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tulle.errors import KernelError
 from tulle.kernel import libc
 
 _OWN = Path("/proc/thread-self/ns/net")
+_AS_INIT_SEES_IT = Path("/proc/1/root")
 
 
 def create(path: Path) -> None:
@@ -59,7 +61,7 @@ def entered(path: Path) -> Iterator[int]:
     """
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(_visible(path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             libc.setns(there, libc.CLONE_NEWNET)
         finally:
@@ -73,7 +75,18 @@ def entered(path: Path) -> Iterator[int]:
 
 
 def exists(path: Path) -> bool:
-    """Whether a namespace is at ``path``: a file of the filesystem that holds them, and nothing else."""
+    """Whether a namespace is at ``path``."""
+    return _is_namespace(_visible(path))
+
+
+def _visible(path: Path) -> Path:
+    """``path``, or where process 1 sees it if only there a namespace is at it."""
+    outside = _AS_INIT_SEES_IT / path.resolve().relative_to("/")
+    return outside if not _is_namespace(path) and _is_namespace(outside) else path
+
+
+def _is_namespace(path: Path) -> bool:
+    """A file of the filesystem that holds namespaces, and nothing else."""
     try:
         return path.stat().st_dev == _OWN.stat().st_dev
     except OSError:
@@ -82,4 +95,4 @@ def exists(path: Path) -> bool:
 
 def is_own(path: Path) -> bool:
     """Whether the namespace at ``path`` is the one that the calling thread is in. Raises ``OSError``."""
-    return path.stat().st_ino == _OWN.stat().st_ino
+    return _visible(path).stat().st_ino == _OWN.stat().st_ino
