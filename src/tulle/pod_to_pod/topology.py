@@ -150,11 +150,14 @@ def find_uplinks(uplinks: Sequence[Uplink], own: Peer) -> list[Uplink]:
 def plan_remotes(
     own: Peer, peers: Iterable[Peer], uplinks: Sequence[Uplink], routing: Routing
 ) -> list[Remote]:
-    """The way to each Pod CIDR and each address of each peer. ``uplinks`` is not empty."""
+    """The way to each Pod CIDR and each address of each peer. ``uplinks`` is not empty.
+
+    A peer with an address of ours is an old object of this node, from before it was renamed.
+    """
     return [
         remote
         for peer in peers
-        if peer.name != own.name
+        if peer.name != own.name and not set(peer.addresses) & set(own.addresses)
         for prefix, pods in _prefixes(peer)
         if (remote := _plan(own, peer, prefix, pods, uplinks, routing))
     ]

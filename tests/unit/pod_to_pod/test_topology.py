@@ -141,6 +141,11 @@ def test_routing(routing: Routing, beside: dict[str, str], away: dict[str, str])
     assert all(r.pods == (r.prefix.network_address not in addresses) for r in remotes)
 
 
+def test_an_old_object_of_this_node_is_no_peer() -> None:
+    """Its address is ours: what Pods send to the node must not leave by the uplink."""
+    assert plan_remotes(OWN, [peer("old", "192.168.0.1", "10.9.0.0/24")], [ETH0], Routing.AUTO) == []
+
+
 def test_auto_decides_for_each_family() -> None:
     """One subnet for IPv6, another for IPv4."""
     other = peer("n2", "192.168.9.2 fd00::2", "10.2.0.0/24 fd02::/64")
