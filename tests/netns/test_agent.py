@@ -103,6 +103,8 @@ def test_gc_removes_what_the_runtime_does_not_name(cluster: Cluster) -> None:
     assert node.call("GC", **{"cni.dev/valid-attachments": valid}) == {"exit": 0}
     assert "eth0" in a.run("ip", "link").stdout
     assert "eth0" not in b.run("ip", "link").stdout
+    assert node.call("GC", **{"cni.dev/valid-attachments": None}) == {"exit": 0}
+    assert "eth0" not in a.run("ip", "link").stdout
 
 
 def test_check_names_what_is_missing(cluster: Cluster) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -39,7 +40,7 @@ class Attachments:
         self._datapath = datapath
         self._monitor = monitor
         self._connecting = ThreadPoolExecutor(1, "connect")
-        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
         self.fault = ""
@@ -155,9 +156,9 @@ class Attachments:
 
     async def _collect(self, request: cni.Request) -> None:
         """GC: what the runtime does not name is gone (specification 1.1.0, section 2)."""
-        if request.conf.valid is None:
+        if request.conf.valid is msgspec.UNSET:
             raise CniError(cni.BAD_CONFIG, "cni.dev/valid-attachments: missing; GC needs it")
-        valid = {(a.container_id, a.ifname) for a in request.conf.valid}
+        valid = {(a.container_id, a.ifname) for a in request.conf.valid or ()}
         for attachment in self._store:
             if attachment.key not in valid:
                 log.info("GC: %s is unknown to the runtime", attachment.owner)
@@ -179,8 +180,13 @@ class Attachments:
         return self._ipam, self._settings
 
     def handle_gone(self, name: str) -> None:
-        """A link went without DEL: with its sandbox, or by somebody's hand."""
-        if attachment := self._store.by_link(name):
+        """A link went without DEL: with its sandbox, or by somebody's hand.
+
+        Where a call is at work on the attachment, its end or ``reconcile`` sees to it: an address is not to
+        be freed twice, between which somebody else may be given it.
+        """
+        attachment = self._store.by_link(name)
+        if attachment and attachment.key not in self._locks:
             if netns.exists(Path(attachment.netns)):
                 log.warning("%s lost its %s; its sandbox is alive", attachment.owner, attachment.ifname)
             else:
@@ -222,14 +228,10 @@ class Attachments:
 
     @asynccontextmanager
     async def _turn(self, container_id: str, ifname: str) -> AsyncIterator[None]:
-        key = (container_id, ifname)
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked():
-                self._locks.pop(key, None)
+        """A lock is there for as long as somebody has it or waits for it."""
+        lock = self._locks.setdefault((container_id, ifname), asyncio.Lock())
+        async with lock:
+            yield
 
 
 def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:

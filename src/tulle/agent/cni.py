@@ -58,7 +58,10 @@ class NetConf(msgspec.Struct, frozen=True):
     version: str = msgspec.field(name="cniVersion", default="0.1.0")
     name: str = ""
     prev_result: PrevResult | None = msgspec.field(name="prevResult", default=None)
-    valid: tuple[ValidAttachment, ...] | None = msgspec.field(name="cni.dev/valid-attachments", default=None)
+    valid: tuple[ValidAttachment, ...] | msgspec.UnsetType | None = msgspec.field(
+        name="cni.dev/valid-attachments", default=msgspec.UNSET
+    )
+    """``None`` is how a runtime written in Go may spell a list that is empty."""
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -120,7 +120,7 @@ class _Agent:
         except NotYet as missing:
             log.info("waiting for %s", missing)
             return False
-        except TulleError as error:
+        except (TulleError, OSError) as error:
             self._reconciler.problems.append(Problem(self._settings.node_name, str(error)))
             self._attachments.fault = str(error)
             return False

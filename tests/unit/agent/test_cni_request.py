@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 from calls import POD, call, raw_call
 from hypothesis import given, settings
@@ -45,7 +46,8 @@ def test_gc_names_what_is_valid() -> None:
     request = cni.parse_request(call("GC", {}, **{"cni.dev/valid-attachments": valid}))
     assert request.conf.valid == (cni.ValidAttachment("c1", "eth0"),)
     assert cni.parse_request(call("GC", {}, **{"cni.dev/valid-attachments": []})).conf.valid == ()
-    assert cni.parse_request(call("GC", {})).conf.valid is None
+    assert cni.parse_request(call("GC", {}, **{"cni.dev/valid-attachments": None})).conf.valid is None
+    assert cni.parse_request(call("GC", {})).conf.valid is msgspec.UNSET
 
 
 def environment(**changes: str) -> bytes:
