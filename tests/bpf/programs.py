@@ -49,7 +49,9 @@ def object_path(name: str) -> Path:
     return Path(str(files("tulle"))) / "_native" / f"{name}.bpf.o"
 
 
-def run_program(program: int, packet: bytes, ifindex: int, mark: int) -> tuple[int, bytes, int]:
+def run_program(
+    program: int, packet: bytes, ifindex: int, mark: int, repeat: int = 1
+) -> tuple[int, bytes, int]:
     """(action, packet, mark) after one run. ``ifindex`` is in the calling thread's network namespace."""
     context = bytearray(SK_BUFF_SIZE)
     struct.pack_into("=I", context, MARK_AT, mark)
@@ -65,6 +67,7 @@ def run_program(program: int, packet: bytes, ifindex: int, mark: int) -> tuple[i
         ctx_size_in=len(context),
         ctx_out=ctypes.addressof(after),
         ctx_size_out=len(after),
+        repeat=repeat,
     )
     failed = ctypes.CDLL("libbpf.so.1").bpf_prog_test_run_opts(program, ctypes.byref(options))
     assert not failed, f"BPF_PROG_TEST_RUN: {failed}"
@@ -117,6 +120,14 @@ class Programs:
         self._ring.consume()
         events, self._events = self._events, []
         return Outcome(action, after, new_mark, counted, events)
+
+    def flood(self, program: str, packet: bytes, ifindex: int, times: int) -> tuple[bool, int]:
+        """One read of the ring buffer after ``times`` packets: whether that was all, and how many events."""
+        with netns.entered(self._home):
+            run_program(self._fds[program], packet, ifindex, 0, times)
+        everything = self._ring.consume()
+        events, self._events = self._events, []
+        return everything, len(events)
 
     def _counters(self) -> Iterator[tuple[tuple[str, str], tuple[int, int]]]:
         hooks, reasons = self.contract.enums["hook"], self.contract.enums["reason"]

@@ -43,6 +43,7 @@ from packets import (
 )
 from programs import TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, Programs
 
+from tulle.kernel.libbpf import RingBuffer
 from tulle.model.address import Address, to_bytes
 
 
@@ -293,6 +294,12 @@ def test_a_drop_is_told_with_its_flow(programs: Programs, family: Family) -> Non
     assert bytes(event.flow) == flow(programs, family.nobody, family.b, TCP, (40000, 80))
     assert (event.ifindex, event.hook) == (A_LINK, programs.contract.enums["hook"]["HOOK_FROM_POD"])
     assert event.time > 0
+
+
+def test_a_flood_of_drops_lets_its_reader_go(programs: Programs) -> None:
+    packet, most = sent(ip(V4.nobody, V4.b, TCP, ports(1, 2))), RingBuffer.MOST
+    assert programs.flood("from_pod", packet, A_LINK, most + 10) == (False, most)
+    assert programs.flood("from_pod", packet, A_LINK, 1) == (True, 11)
 
 
 def test_an_arp_drop_is_told_with_its_sender(programs: Programs) -> None:

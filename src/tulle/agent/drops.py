@@ -16,6 +16,7 @@ from tulle.pod_to_pod.datapath import Datapath
 log = logging.getLogger(__name__)
 
 _QUIET: Final = 10 * 10**9  # ns between two lines about the same reason on the same link
+_PAUSE: Final = 0.5  # seconds without reading after more than could be read at once
 _MOST: Final = 1024
 
 
@@ -57,13 +58,26 @@ class DropLog:
 
 @contextmanager
 def logging_drops(datapath: Datapath) -> Iterator[None]:
-    """Drops are logged within the block."""
+    """Drops are logged within the block; a flood of them is read in sips, lest nothing else is done."""
     ring = datapath.drops(DropLog(datapath.contract))
     loop = asyncio.get_running_loop()
     descriptor = ring.fileno()
-    loop.add_reader(descriptor, ring.consume)
+    pause: asyncio.TimerHandle | None = None
+
+    def resume() -> None:
+        loop.add_reader(descriptor, read)
+
+    def read() -> None:
+        nonlocal pause
+        if not ring.consume():
+            loop.remove_reader(descriptor)
+            pause = loop.call_later(_PAUSE, resume)
+
+    resume()
     try:
         yield
     finally:
+        if pause:
+            pause.cancel()
         loop.remove_reader(descriptor)
         ring.close()

@@ -238,13 +238,19 @@ def attach(program: int, ifindex: int, kind: int, pin: Path) -> None:
 
 
 class RingBuffer:
-    """Reads a ring buffer map; ``fileno`` becomes readable when there is something to consume."""
+    """Reads a ring buffer map; ``fileno`` is readable while there is something to consume."""
+
+    MOST: Final = 256
+    """Samples that are handed over at once: whoever fills the buffer faster than it is read would never
+    let the reader go."""
 
     def __init__(self, fd: int, consumer: Callable[[bytes], None]) -> None:
         def sample(_context: int, data: int, size: int) -> int:
             consumer(ctypes.string_at(data, size))
-            return 0
+            self._left -= 1
+            return 0 if self._left else -errno.EAGAIN  # ends the reading; this sample counts as read
 
+        self._left = self.MOST
         self._sample = _SAMPLE(sample)  # kept: libbpf calls it for as long as the buffer is open
         self._handle = ctypes.c_void_p(_lib().calls.ring_buffer__new(fd, self._sample, None, None))
         if not self._handle:
@@ -253,9 +259,13 @@ class RingBuffer:
     def fileno(self) -> int:
         return _call("watch the ring buffer", "ring_buffer__epoll_fd", self._handle)
 
-    def consume(self) -> None:
-        """Hands everything that is there to the consumer."""
-        _call("read the ring buffer", "ring_buffer__consume", self._handle)
+    def consume(self) -> bool:
+        """Hands what is there to the consumer, at most ``MOST`` samples; whether that was all."""
+        self._left = self.MOST
+        failed = _lib().calls.ring_buffer__consume(self._handle) < 0
+        if failed and self._left:
+            raise _lib().fail("read the ring buffer")
+        return bool(self._left)
 
     def close(self) -> None:
         _lib().calls.ring_buffer__free(self._handle)
