@@ -170,6 +170,22 @@ def test_a_way_to_other_nodes_that_cannot_be_made_shows_in_status(cluster: Clust
     one.run("ip", "link", "del", "tulle-overlay")
 
 
+def test_what_others_take_away_comes_back(cluster: Cluster) -> None:
+    """A reload of the machine's own rules flushes ours; with an address go the routes that name it."""
+    [node] = cluster()
+    a = node.add("a")
+    address = str(node.host.addresses[0])
+    device = next(
+        x for x in json.loads(node.run("ip", "-j", "address").stdout) if address.split("/")[0] in str(x)
+    )
+    node.run("nft", "flush", "ruleset")
+    node.run("ip", "address", "del", address, "dev", device["ifname"])
+    assert a.ips[0] not in node.run("ip", "route").stdout
+    node.run("ip", "address", "add", address, "dev", device["ifname"])
+    eventually(lambda: a.ips[0] in node.run("ip", "route").stdout, "the route to the Pod")
+    eventually(lambda: "masquerade" in node.run("nft", "list", "ruleset").stdout, "masquerading")
+
+
 def test_addresses_of_an_earlier_boot_are_free(cluster: Cluster) -> None:
     [node] = cluster(start=False)
     old = node.folder / "state" / "boots" / "an-earlier-boot"

@@ -134,6 +134,7 @@ class NodeReconciler:
         ruleset = (
             masquerade.ruleset(own.pod_cidrs, kept) if self._settings.masquerade else masquerade.removal()
         )
-        if ruleset != self._ruleset:
+        there = ruleset == self._ruleset and await nft.has_table(masquerade.TABLE)
+        if there != self._settings.masquerade or ruleset != self._ruleset:
             await nft.apply(ruleset)
             self._ruleset = ruleset

@@ -65,19 +65,21 @@ class _Agent:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni, settings.overlay_port)
         self._changed = asyncio.Event()
-        self._monitor = LinkMonitor(self._handle_gone, self._changed.set)
+        self._monitor = LinkMonitor(self._handle_gone, self._handle_disturbance)
         self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
+        self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
         self._reporter = Reporter(client, settings.node_name)
         self._ready = False
+        self._disturbed = False
 
     async def run(self) -> None:
         """Never returns; the first failure of a task ends all of them."""
         install.install_plugin(Path(self._settings.cni_bin_dir))
         self._nodes.subscribe(self._handle_node)
-        await self._start_from(self._snapshot.read())
+        await self._start()
         async with AsyncExitStack() as stack:
             self._monitor.start()
             stack.callback(self._monitor.close)
@@ -89,23 +91,28 @@ class _Agent:
             tasks.create_task(self._follow(), name="reconcile the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
 
-    async def _start_from(self, nodes: list[Node]) -> None:
+    async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
         self._attachments.forget_unknown_endpoints()
-        if nodes:
-            await self._apply(nodes, complete=False)
+        if self._last_seen:
+            await self._apply(self._last_seen, complete=False)
 
     async def _follow(self) -> None:
-        await self._nodes.synced.wait()
+        """Until the first full list has come, links and addresses count with the nodes as last seen."""
         while True:
             self._changed.clear()
-            nodes = list(self._nodes.objects.values())
-            done = await self._apply(nodes, complete=True)
-            await self._reporter.problems(self._reconciler.problems)
-            if done:
-                self._snapshot.write(nodes)
-                await self._tell_available(nodes)
+            complete = self._nodes.synced.is_set()
+            nodes = list(self._nodes.objects.values()) if complete else self._last_seen
+            done = await self._apply(nodes, complete)
+            if complete:
+                await self._tell(nodes, done)
             await self._next_change(None if done else _RETRY)
+
+    async def _tell(self, nodes: list[Node], done: bool) -> None:
+        await self._reporter.problems(self._reconciler.problems)
+        if done:
+            self._snapshot.write(nodes)
+            await self._tell_available(nodes)
 
     async def _next_change(self, patience: float | None) -> None:
         try:
@@ -125,8 +132,10 @@ class _Agent:
             self._attachments.fault = str(error)
             return False
         self._attachments.fault = ""
-        if not self._ready:
+        if self._disturbed or not self._ready:
+            self._disturbed = False
             await self._attachments.reconcile()
+        if not self._ready:
             install.write_conflist(self._settings)
             self._ready = True
             log.info("Pods can be connected")
@@ -145,6 +154,11 @@ class _Agent:
 
     def _handle_gone(self, link: str) -> None:
         self._attachments.handle_gone(link)
+        self._changed.set()
+
+    def _handle_disturbance(self) -> None:
+        """With an address of the node the kernel takes away the routes to Pods that name it as source."""
+        self._disturbed = True
         self._changed.set()
 
     def _handle_node(self, change: Change[Node]) -> None:
