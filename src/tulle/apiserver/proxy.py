@@ -1,4 +1,4 @@
-"""pods/log, exec and attach, passed on to the kubelet of the Pod's node.
+"""pods/log, exec and attach (WebSocket and SPDY), passed on to the kubelet of the Pod's node.
 
 A kubelet is reached at its node's InternalIP with TLS of the cluster's CA; or, when the Node is annotated
 with ``tulle.dev/kubelet-socket``, through that unix socket, whose file mode is its protection.
@@ -12,7 +12,7 @@ import ssl
 import aiohttp
 from aiohttp import web
 
-from tulle.apiserver import status
+from tulle.apiserver import spdy_session, status
 from tulle.apiserver.kinds import Object
 from tulle.apiserver.requests import Target
 from tulle.apiserver.store import Store
@@ -21,10 +21,6 @@ SOCKET = "tulle.dev/kubelet-socket"
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 CONNECT = aiohttp.ClientTimeout(total=None, connect=10)
 RENAMED = {"stdin": "input", "stdout": "output", "stderr": "error"}
-HINT = (
-    "exec and attach are served over WebSocket, not SPDY: use kubectl 1.31 or newer, "
-    "or set KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true (1.29 and 1.30)"
-)
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
@@ -103,27 +99,34 @@ async def _logs(request: web.BaseRequest, session: aiohttp.ClientSession, url: s
 
 
 async def _channel(request: web.BaseRequest, session: aiohttp.ClientSession, url: str) -> web.StreamResponse:
-    """Exec or attach: frames go both ways as they come."""
-    if not web.WebSocketResponse().can_prepare(request):
-        raise status.bad_request(HINT)
+    """Exec or attach: a WebSocket's frames go both ways as they come, SPDY's are translated."""
+    over_spdy = spdy_session.is_asked_for(request)
+    if not over_spdy and not web.WebSocketResponse().can_prepare(request):
+        raise status.bad_request("exec and attach need an upgrade of the connection: WebSocket or SPDY/3.1")
     query = [_translated(*pair) for pair in request.query.items() if pair[0] != "container"]
     offered = [each.strip() for each in request.headers.get("Sec-WebSocket-Protocol", "").split(",")]
-    protocols = [each for each in PROTOCOLS if each in offered]
+    protocols = [each for each in PROTOCOLS if over_spdy or each in offered]
     try:
         upstream = await session.ws_connect(url, params=query, protocols=protocols, max_msg_size=0)
     except aiohttp.WSServerHandshakeError as error:
         raise _refused(error.status, f"the kubelet refused: {error.message}") from error
     async with upstream:
-        chosen = [upstream.protocol] if upstream.protocol else []
-        downstream = web.WebSocketResponse(protocols=chosen, max_msg_size=0)
-        await downstream.prepare(request)
-        async with asyncio.TaskGroup() as group:
-            back = group.create_task(_pump(upstream, downstream), name="from-kubelet")
-            there = group.create_task(_pump(downstream, upstream), name="to-kubelet")
-            await asyncio.wait((back, there), return_when=asyncio.FIRST_COMPLETED)
-            back.cancel()
-            there.cancel()
-        await downstream.close()
+        return await (spdy_session.relay if over_spdy else _relay)(request, upstream)
+
+
+async def _relay(
+    request: web.BaseRequest, upstream: aiohttp.ClientWebSocketResponse
+) -> web.WebSocketResponse:
+    chosen = [upstream.protocol] if upstream.protocol else []
+    downstream = web.WebSocketResponse(protocols=chosen, max_msg_size=0)
+    await downstream.prepare(request)
+    async with asyncio.TaskGroup() as group:
+        back = group.create_task(_pump(upstream, downstream), name="from-kubelet")
+        there = group.create_task(_pump(downstream, upstream), name="to-kubelet")
+        await asyncio.wait((back, there), return_when=asyncio.FIRST_COMPLETED)
+        back.cancel()
+        there.cancel()
+    await downstream.close()
     return downstream
 
 
