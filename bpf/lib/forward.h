@@ -121,8 +121,10 @@ static __always_inline struct verdict send_by_device(struct __sk_buff *skb, cons
 
 	if (is_ipv4_mapped(&remote->node)) {
 		key.remote_ipv4 = bpf_ntohl(remote->node.word[3]);
+		key.local_ipv4 = bpf_ntohl(remote->source.word[3]);
 	} else {
 		__builtin_memcpy(key.remote_ipv6, &remote->node, sizeof(remote->node));
+		__builtin_memcpy(key.local_ipv6, &remote->source, sizeof(remote->source));
 		flags = BPF_F_TUNINFO_IPV6; /* with a checksum: RFC 6935 has conditions for leaving it out */
 	}
 	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))

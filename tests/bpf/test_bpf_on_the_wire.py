@@ -25,7 +25,7 @@ from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.link import LinkSettings
 from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay
 from tulle.pod_to_pod.store import Attachment, link_name
-from tulle.pod_to_pod.topology import Remote, Transport, Uplink
+from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink
 
 VNI, PORT = 84, 4789
 NODE, SENDER, IMPOSTOR = (f"192.168.0.{n}" for n in (1, 2, 66))
@@ -84,7 +84,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
         attachment = Attachment(POD.container_id, "eth0", str(pod), POD.link, POD.mac, POD.ips)
         link.connect(attachment, LinkSettings(1450, (ip_address(NODE),)), datapath)
         with Netlink() as netlink:
-            overlay = ensure_overlay(netlink, 1450, PORT)
+            overlay = ensure_overlay(netlink, 1450, PORT, Peer("node", (ip_address(NODE),), ()))
         datapath.attach("overlay", overlay, OVERLAY_DEVICE)
         remotes = [
             Remote(ip_network(cidr), Transport.OVERLAY, *map(ip_address, (SENDER, NODE)), uplink, True, True)

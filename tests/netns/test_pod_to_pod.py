@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 from nodes import Node, Pod, enter
@@ -239,3 +240,24 @@ def test_the_overlay_takes_packets_only_from_the_node_they_belong_to(shared: Clu
     with counting(two, "from_overlay") as packets:
         assert not ping(world, b.ips[0], "-I", "10.244.1.9", "-W", "1")
     assert packets["drop_overlay_sender"] >= 1
+
+
+@pytest.mark.parametrize("families", [("ipv4", "ipv6"), ("ipv6",)], ids=["ipv4-outside", "ipv6-outside"])
+def test_the_overlay_is_by_the_nodes_own_address_whatever_else_it_has(
+    cluster: Cluster, families: tuple[Literal["ipv4", "ipv6"], ...]
+) -> None:
+    """The other node takes no frame from an address that it does not know for ours."""
+    one, two = cluster(Spec(nodes=2, families=families), "--routing=overlay")
+    for other, prefix in ("172.30.1.99", 24), ("fd00:172:30:1::99", 64):
+        one.run("ip", "address", "add", f"{other}/{prefix}", "dev", "eth0")
+    preferred = one.ips[-1]
+    if ":" in preferred:  # deprecated: the kernel prefers any other address as source
+        one.run("ip", "address", "change", f"{preferred}/64", "dev", "eth0", "preferred_lft", "0")
+    a, b = one.add("a"), two.add("b")
+    for ip in b.ips:
+        assert ping(a, ip), "by the program or the device"
+        assert ping(a, ip, "-s", "4000"), "by the kernel's route"
+    one.run("nft", "add table inet nat; add chain inet nat post { type nat hook postrouting priority 100; }")
+    one.run("nft", "add rule inet nat post oifname tulle-overlay masquerade")
+    listen(b, b.ips[0], 5000)
+    assert seen_as(one, b.ips[0], 5000) == one.ips[0], "what the host masquerades"

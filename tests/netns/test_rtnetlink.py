@@ -36,6 +36,7 @@ from tulle.kernel.rtnetlink import (
 )
 from tulle.pod_to_pod import masquerade
 from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay, remove_overlay
+from tulle.pod_to_pod.topology import Peer
 
 MAC, PEER_MAC = bytes.fromhex("0274756c6c65"), bytes.fromhex("0a0000000001")
 NODE = ip_interface("192.168.0.1/24"), ip_interface("fd00::1/64")
@@ -78,6 +79,7 @@ def test_addresses(home: Netlink) -> None:
     assert sorted((i for number, i in addresses(home) if number == index), key=str) == sorted(NODE, key=str)
 
 
+OWN = Peer("n1", (ip_address("192.168.0.1"), ip_address("fd00::1")), ())
 FOUR, SIX = ip_network("10.2.0.0/24"), ip_network("fd02::/64")
 
 
@@ -91,15 +93,15 @@ FOUR, SIX = ip_network("10.2.0.0/24"), ip_network("fd02::/64")
         Route(FOUR, 1, ip_address("192.168.0.2"), NODE[0].ip),
         Route(SIX, 1, ip_address("fd00::2"), NODE[1].ip),
         Route(FOUR, 1, ip_address("172.16.0.2"), onlink=True),
-        Route(FOUR, 2, encap=Encap(84, ip_address("192.168.0.2")), scope=SCOPE_LINK),
-        Route(SIX, 2, encap=Encap(84, ip_address("192.168.0.2"))),
-        Route(SIX, 2, encap=Encap(84, ip_address("fd00::2"))),
+        Route(FOUR, 2, encap=Encap(84, *map(ip_address, ("192.168.0.2", "192.168.0.1"))), scope=SCOPE_LINK),
+        Route(SIX, 2, encap=Encap(84, *map(ip_address, ("192.168.0.2", "192.168.0.1")))),
+        Route(SIX, 2, encap=Encap(84, *map(ip_address, ("fd00::2", "fd00::1")))),
     ],
     ids=str,
 )
 def test_route_comes_back(home: Netlink, route: Route) -> None:
     """``oif`` 1 stands for the veth here, 2 for the overlay."""
-    oif = {0: 0, 1: link(home).index, 2: ensure_overlay(home, 1400, 4789)}[route.oif]
+    oif = {0: 0, 1: link(home).index, 2: ensure_overlay(home, 1400, 4789, OWN)}[route.oif]
     given = Route(
         route.destination, oif, route.gateway, route.source, route.encap, route.scope, onlink=route.onlink
     )
@@ -116,8 +118,8 @@ def test_routes_of_others_are_told_apart(home: Netlink) -> None:
 
 
 def test_overlay_device(home: Netlink) -> None:
-    index = ensure_overlay(home, 1400, 4789)
-    assert ensure_overlay(home, 1430, 4789) == index
+    index = ensure_overlay(home, 1400, 4789, OWN)
+    assert ensure_overlay(home, 1430, 4789, OWN) == index
     found = link(home, OVERLAY_DEVICE)
     assert (found.kind, found.mtu, bool(found.flags & IFF_NOARP)) == ("vxlan", 1430, True)
     for _ in range(2):

@@ -58,7 +58,7 @@ class NodeReconciler:
             uplinks = self._uplinks(netlink, own)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
             self._prepare_node(own, uplinks)
-            overlay = self._sync_overlay(netlink, remotes, complete)
+            overlay = self._sync_overlay(netlink, own, remotes, complete)
             for uplink in uplinks:
                 self._datapath.attach("uplink", uplink.index, uplink.name)
             changed = self._datapath.sync_remotes(remotes, overlay, remove=complete)
@@ -87,7 +87,7 @@ class NodeReconciler:
         devices = [
             Uplink(x.index, x.name, x.mtu, tuple(i for index, i in by_link if index == x.index))
             for x in links(netlink)
-            if x.hardware == ARPHRD_ETHER and x.flags & IFF_UP
+            if x.hardware == ARPHRD_ETHER and x.flags & IFF_UP and x.name != routes.OVERLAY_DEVICE
         ]
         if names := self._settings.uplinks:
             found = [u for u in devices if u.name in names]
@@ -112,10 +112,11 @@ class NodeReconciler:
                     sysctl.write(f"net/ipv6/conf/{uplink.name}/accept_ra", 2)
             sysctl.ensure("net/ipv6/conf/all/forwarding", 1)
 
-    def _sync_overlay(self, netlink: Netlink, remotes: Sequence[Remote], complete: bool) -> int:
+    def _sync_overlay(self, netlink: Netlink, own: Peer, remotes: Sequence[Remote], complete: bool) -> int:
         """The index of the overlay device; 0, and no device, when no peer needs it."""
         if any(r.transport is Transport.OVERLAY for r in remotes):
-            index = routes.ensure_overlay(netlink, routes.overlay_mtu(remotes), self._settings.overlay_port)
+            mtu = routes.overlay_mtu(remotes)
+            index = routes.ensure_overlay(netlink, mtu, self._settings.overlay_port, own)
             self._datapath.attach("overlay", index, routes.OVERLAY_DEVICE)
             return index
         if complete:

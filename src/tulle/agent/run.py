@@ -126,6 +126,8 @@ class _Agent:
             await self._reconciler.apply(nodes, complete)
         except NotYet as missing:
             log.info("waiting for %s", missing)
+            if self._ready:
+                self._attachments.fault = f"waiting for {missing}"
             return False
         except (TulleError, OSError) as error:
             self._reconciler.problems.append(Problem(self._settings.node_name, str(error)))
@@ -150,6 +152,7 @@ class _Agent:
         while True:
             await asyncio.sleep(_ROUND)
             await self._attachments.reconcile()
+            await drain_queue(self._settings.queue, self._attachments)
             self._changed.set()
 
     def _handle_gone(self, link: str) -> None:

@@ -81,6 +81,9 @@ async def drain_queue(queue: Path, attachments: Attachments) -> None:
     for path in sorted(queue.glob("[!.]*")):
         try:
             await attachments.handle(cni.parse_request(path.read_bytes()))
+            path.unlink()
         except CniError as error:
             log.error("a DEL that was queued cannot be read: %s", error)
-        path.unlink()
+            path.rename(path.with_name(f".{path.name}"))
+        except OSError as error:
+            log.error("a DEL that was queued: %s", error)

@@ -52,7 +52,7 @@ RTN_UNREACHABLE: Final = 7
 RTNH_F_ONLINK: Final = 4
 RT_TABLE_MAIN: Final = 254
 LWTUNNEL_ENCAP_IP, LWTUNNEL_ENCAP_IP6 = 2, 4
-LWTUNNEL_IP_ID, LWTUNNEL_IP_DST, LWTUNNEL_IP_FLAGS = 1, 2, 6
+LWTUNNEL_IP_ID, LWTUNNEL_IP_DST, LWTUNNEL_IP_SRC, LWTUNNEL_IP_FLAGS = 1, 2, 3, 6
 TUNNEL_CSUM: Final = 1
 NDA_DST, NDA_LLADDR = 1, 2
 NUD_PERMANENT: Final = 0x80
@@ -89,10 +89,11 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Encap:
-    """The outer header that a route puts on: VXLAN network identifier and the other node's address."""
+    """The outer header that a route puts on: VXLAN network identifier, both nodes' addresses."""
 
     vni: int
     remote: Address
+    source: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ def _route_body(route: Route) -> bytes:
 def _encap(encap: Encap) -> bytes:
     """With a UDP checksum over IPv6, without which a receiver drops it."""
     header = attribute(LWTUNNEL_IP_ID, struct.pack("!Q", encap.vni))
-    header += attribute(LWTUNNEL_IP_DST, encap.remote)
+    header += attribute(LWTUNNEL_IP_DST, encap.remote) + attribute(LWTUNNEL_IP_SRC, encap.source)
     kind = LWTUNNEL_ENCAP_IP
     if encap.remote.version == 6:
         kind = LWTUNNEL_ENCAP_IP6
@@ -326,10 +327,10 @@ def _parse_encap(found: dict[int, bytes]) -> Encap | None:
     if RTA_ENCAP not in found:
         return None
     header = parse_attributes(found[RTA_ENCAP])
-    if LWTUNNEL_IP_DST not in header:
+    if LWTUNNEL_IP_DST not in header or LWTUNNEL_IP_SRC not in header:
         return None
-    remote = ip_address(header[LWTUNNEL_IP_DST])
-    return Encap(vni=int.from_bytes(header[LWTUNNEL_IP_ID], "big"), remote=remote)
+    remote, source = ip_address(header[LWTUNNEL_IP_DST]), ip_address(header[LWTUNNEL_IP_SRC])
+    return Encap(int.from_bytes(header[LWTUNNEL_IP_ID], "big"), remote, source)
 
 
 def _text(value: bytes) -> str:

@@ -7,13 +7,17 @@ import errno
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from ipaddress import ip_interface
 
 from tulle.errors import KernelError
+from tulle.kernel import sysctl
 from tulle.kernel.netlink import Netlink, Request
 from tulle.kernel.rtnetlink import (
     Encap,
     Route,
+    add_address,
     add_vxlan,
+    addresses,
     delete_link,
     delete_route,
     leave_link_local_to_us,
@@ -27,6 +31,7 @@ from tulle.pod_to_pod.datapath import GATEWAY_MAC
 from tulle.pod_to_pod.topology import VXLAN_OVERHEAD, Peer, Remote, Transport
 
 OVERLAY_DEVICE = "tulle-overlay"
+LOOSE_RP_FILTER = 2
 
 
 def desired_routes(own: Peer, remotes: Iterable[Remote], overlay_index: int, vni: int) -> Iterator[Route]:
@@ -41,7 +46,7 @@ def desired_routes(own: Peer, remotes: Iterable[Remote], overlay_index: int, vni
             continue
         source = own.address(remote.prefix.version)
         if remote.transport is Transport.OVERLAY:
-            encap = Encap(vni, remote.node)
+            encap = Encap(vni, remote.node, remote.source)
             yield Route(remote.prefix, overlay_index, source=source, encap=encap)
         elif remote.neighbour and remote.node.version == remote.prefix.version:
             yield Route(remote.prefix, remote.uplink.index, remote.node, source=source)
@@ -83,9 +88,11 @@ def overlay_mtu(remotes: Iterable[Remote]) -> int:
     return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through)
 
 
-def ensure_overlay(netlink: Netlink, mtu: int, port: int) -> int:
+def ensure_overlay(netlink: Netlink, mtu: int, port: int, own: Peer) -> int:
     """Makes the VXLAN device, or sets its MTU; returns its index.
 
+    It has the node's own addresses, too, so that whatever the host masquerades on its way out by this
+    device gets an address that the other node knows for ours; and routes back need not lead here.
     Raises ``KernelError``, EEXIST when another kind of device has its name.
     """
     there = next((link for link in links(netlink) if link.name == OVERLAY_DEVICE), None)
@@ -97,7 +104,17 @@ def ensure_overlay(netlink: Netlink, mtu: int, port: int) -> int:
     if there is None:
         netlink.send([add_vxlan(OVERLAY_DEVICE, GATEWAY_MAC, mtu, port)])
     index = socket.if_nametoindex(OVERLAY_DEVICE)
-    netlink.send([set_mtu(index, mtu), leave_link_local_to_us(index), set_up(index)])
+    sysctl.ensure(f"net/ipv4/conf/{OVERLAY_DEVICE}/rp_filter", LOOSE_RP_FILTER)
+    known = {address for number, address in addresses(netlink) if number == index}
+    wanted = [ip_interface(address) for address in own.addresses]
+    netlink.send(
+        [
+            set_mtu(index, mtu),
+            leave_link_local_to_us(index),
+            set_up(index),
+            *(add_address(index, address) for address in wanted if address not in known),
+        ]
+    )
     return index
 
 
