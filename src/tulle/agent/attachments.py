@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ from tulle.agent.monitor import LinkMonitor
 from tulle.errors import AddressError, CniError, KernelError
 from tulle.kernel import netns
 from tulle.kernel.rtnetlink import format_mac
+from tulle.model.address import Network
 from tulle.pod_to_pod import link
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.ipam import Ipam
@@ -46,9 +47,13 @@ class Attachments:
         self.fault = ""
         """What is wrong with the ways to other nodes, so that Pods that are connected may be cut off."""
 
-    def configure(self, ipam: Ipam, settings: LinkSettings) -> None:
-        """From now on ADD can be served. Called again when the node's CIDRs, addresses or MTU change."""
-        if self._ipam is None or self._ipam.cidrs != ipam.cidrs:
+    def configure(self, cidrs: Sequence[Network], settings: LinkSettings) -> None:
+        """From now on ADD can be served. Called again when the node's CIDRs, addresses or MTU change.
+
+        Raises ``AddressError`` for CIDRs that cannot be right.
+        """
+        if self._ipam is None or self._ipam.cidrs != tuple(cidrs):
+            ipam = Ipam(cidrs)
             for attachment in self._store:
                 ipam.take(attachment.addresses)
             self._ipam = ipam

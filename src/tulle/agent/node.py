@@ -15,7 +15,6 @@ from tulle.model.address import host_network
 from tulle.model.objects import Node
 from tulle.pod_to_pod import masquerade, routes
 from tulle.pod_to_pod.datapath import Datapath
-from tulle.pod_to_pod.ipam import Ipam
 from tulle.pod_to_pod.link import LinkSettings
 from tulle.pod_to_pod.topology import (
     Peer,
@@ -68,7 +67,7 @@ class NodeReconciler:
             self._detach_others(uplinks)
         await self._masquerade(own, peers)
         mtu = self._settings.mtu or pod_mtu(uplinks, remotes, self._settings.routing, own)
-        self._attachments.configure(Ipam(own.pod_cidrs), LinkSettings(mtu, own.addresses))
+        self._attachments.configure(own.pod_cidrs, LinkSettings(mtu, own.addresses))
         if changed or routed.replace or routed.delete:
             log.info("%d nodes, %d prefixes elsewhere, Pod MTU %d", len(peers), len(remotes), mtu)
 

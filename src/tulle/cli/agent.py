@@ -17,9 +17,6 @@ class Output(StrEnum):
     JSON = "json"
 
 
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
-
 def _path(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel="Paths")
 
@@ -78,10 +75,9 @@ def agent(
     It serves the container runtime's CNI calls and follows the cluster's Nodes. Packets never pass it:
     stop it, and all that is connected stays connected.
     """
-    import logging
-
     import uvloop
 
+    from tulle import logs
     from tulle.agent import run, settings
 
     flags = {
@@ -102,9 +98,7 @@ def agent(
         "logLevel": log_level,
     }
     chosen = settings.load(config, flags)
-    logging.basicConfig(
-        level=chosen.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.to_stderr(chosen.log_level)
     uvloop.run(run.run(chosen))
 
 

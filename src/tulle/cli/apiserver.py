@@ -37,13 +37,12 @@ def apiserver(
 
     Listens on 127.0.0.1:6443 unless --listen or --listen-fd is given. Ready when GET /readyz answers 200.
     """
-    import logging
-
     import uvloop
 
+    from tulle import logs
     from tulle.apiserver.server import Settings, serve
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.to_stderr()
     addresses = [_address(each) for each in listen or ([] if listen_fd else ["127.0.0.1:6443"])]
     settings = Settings(state_dir, addresses, listen_fd or (), san or (), kubeconfig_out, token_file)
     uvloop.run(serve(settings))

@@ -9,7 +9,6 @@ from pathlib import Path
 from tulle.errors import KernelError
 
 CLONE_NEWNET = 0x40000000
-MS_REC = 0x4000
 MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2

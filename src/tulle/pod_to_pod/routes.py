@@ -1,5 +1,7 @@
-"""The kernel's own way to other nodes, beside the short cuts of eBPF: routes and the overlay device. Pure
-where it decides, netlink where it acts."""
+"""The kernel's own way to other nodes, beside the short cuts of eBPF: routes and the overlay device.
+
+Pure where it decides, netlink where it acts.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from tulle import logs
 from tulle.kernel import libc
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
@@ -131,6 +132,6 @@ class Kubelet:
 
 def main(config_file: Path) -> None:
     """``tulle kubelet``. Not on uvloop: that forks with all page tables where asyncio uses vfork."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.to_stderr()
     config = msgspec.json.decode(config_file.read_bytes(), type=KubeletConfig)
     asyncio.run(run(config))
