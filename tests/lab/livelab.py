@@ -118,23 +118,28 @@ class Pods:
         return await self.client.create(PODS, body, self.namespace)
 
     async def until(self, name: str, wanted: Callable[[Object | None], object]) -> Object | None:
-        """The Pod, as soon as ``wanted`` says yes to it; None stands for one that is gone."""
-        changed = asyncio.Event()
+        """The Pod as it was when ``wanted`` first said yes to it; None stands for one that is gone.
+
+        Each version is looked at, also one that was followed by another at once.
+        """
+        key = (self.namespace, name)
+        versions: asyncio.Queue[Object | None] = asyncio.Queue()
         pods = Informer(self.client, PODS, namespace=self.namespace)
-        pods.subscribe(lambda _: changed.set())
+        pods.subscribe(lambda change: versions.put_nowait(change.new) if change.key == key else None)
         following = asyncio.create_task(pods.run())
         try:
             async with asyncio.timeout(PATIENCE):
                 await pods.synced.wait()
-                while not wanted(pods.objects.get((self.namespace, name))):
-                    await changed.wait()
-                    changed.clear()
+                if versions.empty():
+                    versions.put_nowait(None)
+                while not wanted(pod := await versions.get()):
+                    pass
         except TimeoutError:
-            now = json.dumps(pods.objects.get((self.namespace, name)), indent=1)
+            now = json.dumps(pods.objects.get(key), indent=1)
             pytest.fail(f"{name} never became what was wanted; it is {now}\n{await self.events(name)}")
         finally:
             following.cancel()
-        return pods.objects.get((self.namespace, name))
+        return pod
 
     async def ready(self, name: str) -> Object:
         found = await self.until(name, is_ready)
