@@ -33,6 +33,7 @@ class _Type:
     name: str
     size_or_type: int
     tail: bytes
+    signed: bool = False  # of an enumeration's values
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,10 @@ class Contract:
         return bytes(section)
 
     def _enum(self, found: _Type) -> type[enum.IntEnum]:
-        members = {self._string(name): value for name, value in struct.iter_unpack("=Ii", found.tail)}
+        members = {
+            self._string(name): value
+            for name, value in struct.iter_unpack("=Ii" if found.signed else "=II", found.tail)
+        }
         build: Any = enum.IntEnum  # called with a name that is not a literal
         made: type[enum.IntEnum] = build(found.name, members)
         return made
@@ -147,4 +151,5 @@ def _types(data: bytes, text: bytes) -> Iterator[_Type]:
         kind, count = info >> 24 & 0x1F, info & 0xFFFF
         start = offset + _TYPE.size
         offset = start + _TAIL.get(kind, 0) + count * _TAIL_EACH.get(kind, 0)
-        yield _Type(kind, text[name : text.index(b"\0", name)].decode(), size_or_type, data[start:offset])
+        text_of_name = text[name : text.index(b"\0", name)].decode()
+        yield _Type(kind, text_of_name, size_or_type, data[start:offset], bool(info >> 31))
