@@ -143,6 +143,10 @@ class TargetRef(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     namespace: str = ""
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "kind", intern(self.kind))
+        force_setattr(self, "namespace", intern(self.namespace))
+
 
 NO_CONDITIONS = EndpointConditions()
 READY = EndpointConditions(ready=True, serving=True, terminating=False)
