@@ -38,23 +38,30 @@ def find_endpoints(
     found: Found = {key: {} for key in wanted}
     families = {key.family for key in found}
     problems: list[Problem] = []
-    for each in slices:
+    for each in sorted(slices, key=lambda s: s.metadata.name):
         family = FAMILIES.get(each.address_type)
         if family is not None and family in families:
             ports = [(found[key], number) for key, number in _ports(each, family, problems) if key in found]
             known = _endpoints(each, family, here, problems) if ports else []
-            for port, number in ports:
-                _add(port, known, number)
+            clashes = [_add(port, known, number) for port, number in ports]
+            if any(clashes):
+                message = f"some are said to be on node {here.node}, and elsewhere too; one place is right"
+                problems.append(_problem(each, "endpoints[].nodeName", message))
         elif family is None and each.address_type != "FQDN":
             problems.append(_problem(each, "addressType", f"{each.address_type!r} is not IPv4, IPv6 or FQDN"))
     return found, problems
 
 
-def _add(port: dict[Backend, Standing], endpoints: Sequence[tuple[bytes, Standing]], number: int) -> None:
+def _add(port: dict[Backend, Standing], endpoints: Sequence[tuple[bytes, Standing]], number: int) -> bool:
+    """Whether one is here already, with another place."""
+    clash = False
     for address, standing in endpoints:
         backend = Backend(address, number)
-        other = port.get(backend)
-        port[backend] = standing if other is None or other is standing else better(other, standing)
+        other = port.setdefault(backend, standing)
+        if other is not standing:
+            port[backend] = better(other, standing)
+            clash = clash or other.local != standing.local
+    return clash
 
 
 def better(one: Standing, other: Standing) -> Standing:
@@ -69,6 +76,9 @@ def _credit(s: Standing) -> tuple[bool, bool, bool, bool, list[str], list[str]]:
 
 
 def _ports(each: EndpointSlice, family: int, problems: list[Problem]) -> Iterator[tuple[PortKey, int]]:
+    if each.endpoints and not each.ports:
+        message = "there is none, so its endpoints have no port; those of the Service are right"
+        problems.append(_problem(each, "ports", message))
     for index, port in enumerate(each.ports or ()):
         protocol = PROTOCOLS.get(port.protocol or "TCP")
         if port.name is None:

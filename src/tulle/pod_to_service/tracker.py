@@ -40,14 +40,14 @@ class Tracker:
     def slice_changed(self, change: Change[EndpointSlice]) -> None:
         """A callback for the informer of EndpointSlices; a slice may change hands, or stop to be for us."""
         before, after = change.old and owner_of(change.old), change.new and owner_of(change.new)
-        if before:
-            self._replace(before, change.old, change.new if before == after else None)
-        if after and change.new and before != after:
-            self._replace(after, None, change.new)
+        if before and before != after:
+            self._put(before, change.key, None)
+        if after:
+            self._put(after, change.key, change.new)
 
-    def _replace(self, owner: Key, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
-        slices = tuple(s for s in self._slices.get(owner, ()) if s is not old) + ((new,) if new else ())
-        if slices:
+    def _put(self, owner: Key, key: Key, new: EndpointSlice | None) -> None:
+        others = [s for s in self._slices.get(owner, ()) if s.metadata.name != key[1]]
+        if slices := (*others, new) if new else tuple(others):
             self._slices[owner] = slices
         else:
             self._slices.pop(owner, None)
