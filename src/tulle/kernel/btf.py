@@ -25,6 +25,12 @@ _ALIASES: Final = frozenset({_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG})
 _TAIL: Final = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _TAIL_EACH: Final = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 _UNSIGNED: Final = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
+_FORMS: Final[Mapping[Any, str]] = {
+    ctypes.c_uint8: "B",
+    ctypes.c_uint16: "H",
+    ctypes.c_uint32: "I",
+    ctypes.c_uint64: "Q",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,15 @@ class Contract:
             else:
                 raise ValueError(f"{name}.{field} has {place.size} bytes, not {len(given)}")
         return bytes(value)
+
+    def layout(self, name: str) -> struct.Struct:
+        """How to pack many values of a struct fast: its fields in order, arrays and structs as bytes."""
+        form = "="
+        for field, kind, *_ in self.structs[name]._fields_:
+            place, at = getattr(self.structs[name], field), struct.calcsize(form)
+            form += f"{place.offset - at}x" if place.offset > at else ""
+            form += _FORMS.get(kind, f"{place.size}s")
+        return struct.Struct(form + f"{ctypes.sizeof(self.structs[name]) - struct.calcsize(form)}x")
 
     def unpack(self, name: str, data: bytes) -> Any:
         """The struct with its fields as attributes. Raises ``ValueError`` when ``data`` is too short."""
