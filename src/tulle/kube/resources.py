@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -71,7 +72,7 @@ def decode_bookmark(raw: msgspec.Raw) -> Item[T]:
 def decode_item(resource: Resource[T], raw: msgspec.Raw) -> Item[T]:
     """An object that does not fit ``resource.type`` is logged with its name, and has no value."""
     metadata = msgspec.json.decode(raw, type=_Anything).metadata
-    key = (metadata.namespace, metadata.name)
+    key = (intern(metadata.namespace), metadata.name)
     try:
         value = msgspec.json.decode(raw, type=resource.type)
     except msgspec.ValidationError as error:
