@@ -33,6 +33,10 @@ class Claims:
                 waiting += [key] if key not in waiting else []
         return [heir for heir in heirs if heir]
 
+    def owner(self, address: bytes) -> Key | None:
+        """The Service that has it."""
+        return self._owners.get(address)
+
     def _release(self, key: Key, address: bytes) -> Key | None:
         """Who has the address next, if it changes hands."""
         waiting = self._waiting.get(address, [])

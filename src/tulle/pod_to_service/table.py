@@ -21,7 +21,7 @@ from tulle.kube.resources import Key
 from tulle.model.address import Network, mapped_length, to_bytes
 from tulle.pod_to_service.entries import Content, Entries, Header, split
 from tulle.pod_to_service.found import Found, Port, read_table
-from tulle.pod_to_service.plan import PortPlan
+from tulle.pod_to_service.plan import Backend, PortPlan
 
 log = logging.getLogger(__name__)
 
@@ -101,12 +101,13 @@ class Table:
         self._unseen = 0  # and how many of them no program can see any more
         self.own: frozenset[bytes] = frozenset()
 
-    def apply(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> int:
-        """From now on these Services are as planned: no ports, no Service. Returns how many ports changed.
+    def apply(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> list[PortName]:
+        """From now on these Services are as planned: no ports, no Service. Returns the ports that changed.
 
         Raises ``KernelError``; whatever was not written then is written when the plan is applied again.
         """
-        batch, garbage, changed = _Batch(), Garbage(), 0
+        batch, garbage = _Batch(), Garbage()
+        changed: list[PortName] = []
         ports, frontends = {}, {}
         for key, plan in plans.items():
             before = self._ports.get(key, {})
@@ -115,8 +116,8 @@ class Table:
             self._compare_frontends(self._frontends.get(key, {}), frontends[key], batch)
             for name in before.keys() - ports[key].keys():
                 self._retire(before[name], garbage, with_index=True)
-            changed += sum(before.get(n) != p for n, p in ports[key].items())
-            changed += len(before.keys() - ports[key].keys())
+            changed += [n for n, p in ports[key].items() if before.get(n) != p]
+            changed += before.keys() - ports[key].keys()
         self._write(batch)
         self._keep(ports, frontends)
         self._garbage.add(garbage)
@@ -259,9 +260,11 @@ class Table:
         for key in there - wanted:
             table.discard(key)
 
-    def indices(self, key: Key) -> dict[PortName, int]:
-        """Where the ports of a Service stand in ``services``."""
-        return {name: port.index for name, port in self._ports.get(key, {}).items()}
+    def serving(self, names: Iterable[PortName]) -> dict[int, frozenset[Backend]]:
+        """By index in ``services``: who may keep old flows (S-65), of those ports where this is asked."""
+        ports = [self._ports.get(name.service, {}).get(name) for name in names]
+        read = self._entries.read_backends
+        return {p.index: frozenset(read(p.content.serving)) for p in ports if p and p.content.serving}
 
     def _new_index(self) -> int:
         if self._free_indices:

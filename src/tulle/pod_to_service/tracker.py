@@ -60,6 +60,10 @@ class Tracker:
             self._here = here
             self._mark(self._services)
 
+    def touch(self, addresses: Iterable[bytes]) -> None:
+        """What was planned for these addresses is done otherwise now: their Services are dirty."""
+        self._mark(key for key in map(self._claims.owner, addresses) if key)
+
     def _mark(self, keys: Iterable[Key]) -> None:
         self._dirty.update(dict.fromkeys(keys))
 
