@@ -62,10 +62,8 @@ def read_service(service: Service, problems: list[Problem]) -> Asked:
         external_ips=reader.external_ips(),
         ports=reader.ports(),
         affinity=reader.affinity(),
-        internal_local=reader.word("internalTrafficPolicy", spec.internal_traffic_policy, POLICIES)
-        == "Local",
-        external_local=reader.word("externalTrafficPolicy", spec.external_traffic_policy, POLICIES)
-        == "Local",
+        internal_local=reader.is_local("internalTrafficPolicy", spec.internal_traffic_policy),
+        external_local=reader.is_local("externalTrafficPolicy", spec.external_traffic_policy),
     )
 
 
@@ -94,6 +92,9 @@ class _Reader:
             self._wrong(f"spec.{field}", f"{value!r} is not {_either(known)}; it is taken for {known[0]}")
             return known[0]
         return value
+
+    def is_local(self, field: str, policy: str | None) -> bool:
+        return self.word(field, policy, POLICIES) == "Local"
 
     def cluster_ips(self) -> dict[int, bytes]:
         """The address itself says its family, whatever ``ipFamilies`` says."""
@@ -135,9 +136,7 @@ class _Reader:
                 self._wrong(f"{field}.port", f"{port.port} is not a number from 1 to 65535")
             elif any(protocol == p.protocol and (port.port == p.port or port.name == p.name) for p in found):
                 said = f"{port.name!r} {port.protocol} {port.port}"
-                self._wrong(
-                    field, f"{said} has the name or the number of a port before it; unique ones are right"
-                )
+                self._wrong(field, f"{said} has the name or the number of a port before it; both are unique")
             else:
                 found.append(AskedPort(port.name, port.port, protocol, port.node_port))
         return tuple(found)

@@ -6,7 +6,8 @@ hold but one of them, and the end of the other must not take it away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container
+from dataclasses import replace
 
 from tulle.kube.resources import Key
 from tulle.model.address import from_bytes
@@ -58,12 +59,12 @@ class Claims:
         if not foreign:
             return plan
         problems = [_problem(key, address, owner) for address, owner in foreign.items()]
-        ports = tuple(port for port in plan.ports if not _uses(port, foreign))
-        return ServicePlan(ports, (*plan.problems, *problems))
+        ports = [_without(port, foreign) for port in plan.ports]
+        return ServicePlan(tuple(port for port in ports if port.frontends), (*plan.problems, *problems))
 
 
-def _uses(port: PortPlan, addresses: Iterable[bytes]) -> bool:
-    return any(frontend.address in addresses for frontend in port.frontends)
+def _without(port: PortPlan, addresses: Container[bytes]) -> PortPlan:
+    return replace(port, frontends=tuple(f for f in port.frontends if f.address not in addresses))
 
 
 def _problem(key: Key, address: bytes, owner: Key) -> Problem:

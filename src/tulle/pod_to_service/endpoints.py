@@ -131,7 +131,7 @@ def _standing(endpoint: Endpoint, node: str) -> Standing:
 
 
 def _names(hints: tuple[Hint, ...] | None) -> frozenset[str]:
-    return frozenset([hint.name for hint in hints if hint.name]) if hints else NO_NAMES
+    return frozenset([hint.name for hint in hints]) if hints else NO_NAMES
 
 
 def _problem(each: EndpointSlice, field: str, message: str) -> Problem:

@@ -39,10 +39,9 @@ class Tracker:
 
     def slice_changed(self, change: Change[EndpointSlice]) -> None:
         """A callback for the informer of EndpointSlices; a slice may change hands, or stop to be for us."""
-        before, after = change.old and owner_of(change.old), change.new and owner_of(change.new)
-        if before and before != after:
+        if before := change.old and owner_of(change.old):
             self._put(before, change.key, None)
-        if after:
+        if after := change.new and owner_of(change.new):
             self._put(after, change.key, change.new)
 
     def _put(self, owner: Key, key: Key, new: EndpointSlice | None) -> None:

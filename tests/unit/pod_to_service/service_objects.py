@@ -29,10 +29,11 @@ HTTP = ServicePort(80, "http")
 STATES = {
     "ready": (True, True, False),
     "unready": (False, False, False),
+    "odd": (False, True, False),
     "leaving": (False, True, True),
     "dying": (False, False, True),
 }
-"""Conditions: ready, serving, terminating."""
+"""Conditions: ready, serving, terminating. ``odd`` is what no controller says."""
 
 
 def service(

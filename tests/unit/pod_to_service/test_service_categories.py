@@ -64,6 +64,7 @@ TOPOLOGY = [
     ("PreferSameNode, no endpoint for the node: zone", CLUSTER, IN_A, "1 n2 za, 2 n3 zb", "1", ""),
     ("PreferSameNode, none for node nor zone", CLUSTER, IN_A, "1 n2 zb, 2 n3 zb", "1 2", ""),
     ("PreferSameNode, the node's is unready", CLUSTER, IN_A, "1 n1 za unready, 2 n2 za, 3 n3 zb", "2", ""),
+    ("PreferSameNode, another of the node's is unready", CLUSTER, IN_A, "1 n1, 2 n1 unready, 3 n2", "1", ""),
     ("PreferSameNode without a node name", CLUSTER, Location("", "za"), "1 n1 za, 2 n2 zb", "1", ""),
     ("topology does not bind what is leaving", CLUSTER, IN_A, "1 za leaving, 2 zb leaving", "1 2", ""),
     ("conflicting topology and localness", EXTERNAL, IN_A, "1 local zb, 2 za, 3 zb", "2", "1"),
@@ -81,6 +82,8 @@ POLICIES = [
     ("iTP Cluster, all leaving", CLUSTER, "1 leaving, 2 local leaving, 3 dying", "1 2", "", True),
     ("iTP Cluster, a ready one and one that is leaving", CLUSTER, "1 leaving, 2", "2", "", True),
     ("iTP Cluster, a single endpoint that is not ready", CLUSTER, "1 unready", "", "", False),
+    ("iTP Cluster, serving alone is not enough", CLUSTER, "1 odd, 2 local odd", "", "", False),
+    ("iTP Local, serving alone is not enough", INTERNAL, "1 odd, 2 local odd", "", "", False),
     ("iTP Local, eTP Cluster", Policy(True, False, True), "1 local, 2", "1 2", "1", True),
     ("iTP Cluster, eTP Local", EXTERNAL, "1 local, 2", "1 2", "1", True),
     ("iTP Local, eTP Local", BOTH, "1 local, 2", "1 2", "1", True),
@@ -130,3 +133,15 @@ def test_publish_not_ready_addresses_needs_no_rule_of_its_own() -> None:
     backend = Backend(bytes(16), 80)
     found = categorize({backend: Standing(True, False, True, False)}, CLUSTER, IN_A)
     assert found.cluster == (backend,)
+
+
+def test_hints_without_a_name_are_for_nobody() -> None:
+    """S-32: not even for a node that has neither name nor zone; but hints they are."""
+    nameless = frozenset([""])
+    endpoints = {
+        Backend(bytes(16), 80): Standing(True, True, False, False, nameless, nameless),
+        Backend(bytes(16), 81): Standing(True, True, False, False, frozenset(["za"]), frozenset(["n1"])),
+    }
+    assert len(categorize(endpoints, CLUSTER, Location("", "")).cluster) == 2
+    assert [b.port for b in categorize(endpoints, CLUSTER, Location("", "za")).cluster] == [81]
+    assert [b.port for b in categorize(endpoints, CLUSTER, IN_A).cluster] == [81]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 from service_objects import HERE, HTTP, endpoint, endpoint_slice, hints, only, plan, raw, said, service
 
 from tulle.model.services import (
@@ -13,13 +14,17 @@ from tulle.model.services import (
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
+    Ingress,
+    LoadBalancerStatus,
     Service,
     ServiceLabels,
     ServiceMeta,
     ServicePort,
     ServiceSpec,
+    ServiceStatus,
     SessionAffinityConfig,
 )
+from tulle.pod_to_service.asked import read_service
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.plan import Frontend, OnEmpty, ServicePlan
 
@@ -143,12 +148,21 @@ def test_conditions_that_are_not_given() -> None:
     assert said(only(service(), endpoint_slice(unknown)).backends) == ["10.1.0.1:8080"]
 
 
+def test_it_serves_until_something_else_is_said() -> None:
+    """S-10, S-31."""
+    leaving = Endpoint(("10.1.0.1",), EndpointConditions(ready=False, terminating=True))
+    assert said(only(service(), endpoint_slice(leaving)).backends) == ["10.1.0.1:8080"]
+
+
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
-def test_of_two_that_disagree_the_one_that_does_not_terminate(names: tuple[str, str]) -> None:
-    """S-09: whichever slice comes first."""
-    live, leaving = endpoint("10.1.0.1"), endpoint("10.1.0.1", state="leaving")
-    slices = [endpoint_slice(live, name=names[0]), endpoint_slice(leaving, name=names[1])]
-    assert said(only(service(), *slices).backends) == ["10.1.0.1:8080"]
+@pytest.mark.parametrize(("state", "expected"), [("ready", ["10.1.0.1:8080"]), ("unready", [])])
+def test_of_two_that_disagree_the_one_that_does_not_terminate(
+    names: tuple[str, str], state: str, expected: list[str]
+) -> None:
+    """S-09: whichever slice comes first, and even if the other could be used."""
+    lasting, leaving = endpoint("10.1.0.1", state=state), endpoint("10.1.0.1", state="leaving")
+    slices = [endpoint_slice(lasting, name=names[0]), endpoint_slice(leaving, name=names[1])]
+    assert said(only(service(), *slices).backends) == expected
 
 
 def test_the_same_endpoint_in_two_slices_is_one() -> None:
@@ -284,3 +298,26 @@ def test_the_zone_of_the_node_counts() -> None:
     )
     assert said(only(service(), slices, here=HERE).backends) == ["10.1.0.1:8080"]
     assert said(only(service(), slices, here=Location("here", "zone-b")).backends) == ["10.1.0.2:8080"]
+
+
+@pytest.mark.parametrize(
+    ("reached", "families"),
+    [
+        ({}, []),
+        ({"ports": (ServicePort(80, "http", node_port=30080),)}, [4, 6]),
+        ({"external_ips": ("198.51.100.1",)}, [4]),
+        ({"external_ips": ("2001:db8::1", "nowhere")}, [6]),
+        ({"ingress": Ingress("198.51.100.1")}, [4]),
+        ({"ingress": Ingress("198.51.100.1", ip_mode="VIP")}, [4]),
+        ({"ingress": Ingress("198.51.100.1", ip_mode="Proxy")}, []),
+        ({"ingress": Ingress(hostname="lb.example")}, []),
+    ],
+)
+def test_in_which_families_a_port_can_be_reached_from_outside(
+    reached: dict[str, Any], families: list[int]
+) -> None:
+    """S-17, S-24, S-30."""
+    spec = {name: value for name, value in reached.items() if name != "ingress"}
+    status = ServiceStatus(LoadBalancerStatus((reached["ingress"],) if "ingress" in reached else None))
+    asked = read_service(structs.replace(service(**spec), status=status), [])
+    assert [f for f in (4, 6) if asked.policy(asked.ports[0], f).accessible] == families

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service_objects import HERE, service
 
@@ -26,6 +26,7 @@ from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.plan import PROTOCOLS, OnEmpty, ServicePlan
 from tulle.pod_to_service.planner import plan_service
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 maybe = st.none() | st.booleans()
 names = st.lists(st.sampled_from(["zone-a", "zone-b", "here", "there"]), max_size=2).map(
     lambda found: tuple(map(Hint, found))
@@ -75,6 +76,7 @@ def numbered(found: list[Any]) -> list[EndpointSlice]:
     return [EndpointSlice(SliceMeta(f"web-{i}", "default", meta), *each) for i, each in enumerate(found)]
 
 
+@unhurried
 @given(services, st.lists(slices, max_size=4), st.randoms())
 def test_no_order_changes_the_plan(asked: Service, found: list[Any], random: Any) -> None:
     """Neither that of slices nor that of endpoints within them."""
@@ -90,6 +92,7 @@ def test_no_order_changes_the_plan(asked: Service, found: list[Any], random: Any
     assert plan_service(asked, reversed(given_slices), HERE) == planned
 
 
+@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_every_backend_is_eligible(asked: Service, found: list[Any]) -> None:
     """It is in a slice of the family with that port, and ready or still serving (S-31); Local is local."""
@@ -120,6 +123,7 @@ def may_be_used(endpoint: Endpoint, local: bool) -> bool:
     return usable and (endpoint.node_name == "here" or not local)
 
 
+@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_hints_never_leave_a_service_without_endpoints(asked: Service, found: list[Any]) -> None:
     """S-32, S-33: hints choose among the ready ones, and choose one at least."""
@@ -135,6 +139,7 @@ def without_hints(endpoint: Endpoint) -> Endpoint:
     return msgspec.structs.replace(endpoint, hints=None)
 
 
+@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_only_the_policy_local_drops(asked: Service, found: list[Any]) -> None:
     """S-40, S-41."""

@@ -213,6 +213,7 @@ def test_an_heir_gets_only_the_address_that_became_free() -> None:
 def test_who_waits_for_an_address_may_stop_to() -> None:
     node = Node(service(), service(name="late"))
     node.put(service("10.96.0.2", name="late"))
+    assert len(node.tracker.plan(WEB).ports) == len(node.tracker.plan(("default", "late")).ports) == 1
     node.dirty()
     node.remove(service())
     assert node.dirty() == ["web"]
