@@ -1,7 +1,7 @@
 """Run in a Pod or on a node: servers that say who they are, and clients that say what they saw.
 
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
-address and port. ``ask <how> <address> <port> <times> <size>`` prints one JSON line for each request: ``name``,
+address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``,
 ``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
 ``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line.
 """
