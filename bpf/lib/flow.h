@@ -127,19 +127,34 @@ static __always_inline struct backend backend_of(const struct flow *becomes)
 	return (struct backend){ .address = becomes->destination, .port = becomes->destination_port };
 }
 
+static __always_inline struct frontend frontend_of(const struct flow *flow)
+{
+	return (struct frontend){
+		.address = flow->destination,
+		.port = flow->destination_port,
+		.protocol = flow->protocol,
+	};
+}
+
 /*
  * Whether a packet may go on to the backend that was chosen for its flow. Connections keep theirs to the end;
  * a new one, which may have the ends of an older one, keeps it while the set is the same, so that a repeated
- * SYN does not lead to another one. Of UDP see may_stay().
+ * SYN does not lead to another one. Of UDP see may_stay(). An index in `services` may be another Service's by
+ * now: what the flow's frontend leads to decides.
  */
 static __always_inline bool goes_on(const struct packet *p, struct flow_state *state)
 {
+	struct frontend frontend = frontend_of(&p->flow);
 	struct backend backend;
 	__u32 set;
 
 	if (p->flow.protocol != IPPROTO_UDP && !p->opens)
 		return true;
 	set = present_set(state->service);
+	if (set == state->set && !p->opens)
+		return true;
+	if (find_service(&frontend) != state->service)
+		return false;
 	if (set == state->set)
 		return true;
 	backend = backend_of(&state->becomes);
@@ -149,6 +164,7 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	return true;
 }
 
+/* Answers are seen on their own way, too: a server may have more to say than its client. */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
 	__u32 now = seconds();
@@ -156,7 +172,8 @@ static __always_inline void keep_fresh(const struct packet *p, struct flow_state
 	if (now - state->used < FLOW_REFRESH)
 		return;
 	state->used = now;
-	note_answers(&p->flow, &state->becomes, state->service);
+	if (!is_answer(state))
+		note_answers(&p->flow, &state->becomes, state->service);
 }
 
 /* Datagrams with the ends of a flow that has not been used for long are of another one. */
@@ -182,8 +199,7 @@ static __always_inline bool translate_known(struct __sk_buff *skb, struct packet
 	}
 	if (is_answer(state) ? is_outdated(p, state) : !goes_on(p, state))
 		return false;
-	if (!is_answer(state))
-		keep_fresh(p, state);
+	keep_fresh(p, state);
 	translate(skb, p, &becomes);
 	return true;
 }

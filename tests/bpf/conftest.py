@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, fill
+from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, V4, V6, Family, fill
 from programs import Programs
+from service_scene import CIDRS, Scene
 
 from tulle.kernel import libc, netns
+from tulle.pod_to_service.table import Table
 
 DEVICES = f"""
 link add pod-a index {A_LINK} mtu {MTU} type veth peer name pod-b index {B_LINK} mtu {MTU}
@@ -46,3 +48,36 @@ def programs(loaded: Programs) -> Programs:
         for key in list(table.keys(len(loaded.contract.pack(struct)))):
             table.discard(key)
     return loaded
+
+
+@pytest.fixture
+def table(programs: Programs) -> Iterator[Table]:
+    """An empty Service table."""
+    made = Table(programs.maps, programs.contract)
+    made.set_cidrs(CIDRS)
+    try:
+        yield made
+    finally:
+        clear_services(programs)
+
+
+def clear_services(programs: Programs) -> None:
+    maps = programs.maps
+    for name, size in (("frontends", 20), ("sets", 4), ("backends", 8), ("members", 24)):
+        maps[name].discard_all(list(maps[name].items(size)))
+    for index in range(64):
+        maps["services"][index.to_bytes(4, "little")] = bytes(4)
+        maps["service_hits"][index.to_bytes(4, "little")] = bytes(maps["service_hits"].value_size)
+    for key in list(maps["service_cidrs"].keys(20)):
+        maps["service_cidrs"].discard(key)
+
+
+@pytest.fixture(params=[V4, V6], ids=str)
+def family(request: pytest.FixtureRequest) -> Family:
+    found: Family = request.param
+    return found
+
+
+@pytest.fixture
+def scene(programs: Programs, table: Table, family: Family) -> Scene:
+    return Scene(programs, family, table)
