@@ -150,6 +150,10 @@ def ready(value: bool) -> Object:
     return {"type": "Ready", "status": "True" if value else "False", **times}
 
 
+def is_later(there: Object, before: Object) -> bool:
+    return int(there["metadata"]["resourceVersion"]) > int(before["metadata"]["resourceVersion"])
+
+
 def versions(slices: list[Object]) -> dict[str, str]:
     return {each["metadata"]["name"]: each["metadata"]["resourceVersion"] for each in slices}
 
@@ -330,14 +334,16 @@ async def test_what_somebody_changes_is_put_right(space: Space) -> None:
     await space.until_slices_say({"10.0.0.1": "ready serving"})
     await space.until_endpoints_say(["10.0.0.1"], [])
     name = space.slices()[0]["metadata"]["name"]
-    await space.change(ENDPOINTSLICES, name, endpoints=[])
-    await space.until_slices_say({})
+    wrong = await space.change(ENDPOINTSLICES, name, endpoints=[])
+    await space.world.until(lambda: is_later(space.slices()[0], wrong))
     await space.until_slices_say({"10.0.0.1": "ready serving"})
     await space.delete(ENDPOINTSLICES, name)
     await space.world.until(lambda: space.slices() and space.slices()[0]["metadata"]["name"] != name)
     await space.until_slices_say({"10.0.0.1": "ready serving"})
+    key = (space.name, "web")
+    deleted = space.world.endpoints.objects[key]
     await space.delete(ENDPOINTS, "web")
-    await space.until_endpoints_say()
+    await space.world.until(lambda: is_later(space.world.endpoints.objects.get(key, deleted), deleted))
     await space.until_endpoints_say(["10.0.0.1"], [])
 
 
