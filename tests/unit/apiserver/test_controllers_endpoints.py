@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tulle.apiserver.controllers.endpoint_of_pod import (
     ports_of,
 )
 from tulle.apiserver.controllers.endpointslice import MANAGER, plan, stamped
-from tulle.apiserver.controllers.slices import Changes
+from tulle.apiserver.controllers.slices import Changes, Part, fit
 
 SERVICE_NAME, MANAGED_BY = "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
@@ -322,6 +323,41 @@ def test_changes_are_as_few_as_they_can_be(
     changes = of(owner, *pods[gone:], *many(more, start=200), found=found)
     assert (len(changes.create), len(changes.update), len(changes.delete)) == writes, case
     assert sizes(applied(found, changes)) == after, case
+
+
+@pytest.mark.parametrize(
+    ("case", "kept", "gone", "new", "after"),
+    [
+        ("the fullest with room for all", (6, 3, 8), 0, 3, [9, 3, 8]),
+        ("the fullest of those that change", (6, 7), 1, 5, [6, 10]),
+        ("none has room for all", (6, 7), 0, 5, [6, 7, 5]),
+        ("whole slices first, the rest where there is room", (6,), 0, 12, [8, 10]),
+    ],
+)
+def test_where_new_endpoints_go(
+    case: str, kept: tuple[int, ...], gone: int, new: int, after: list[int]
+) -> None:
+    """Of slices for up to ten that hold ``kept``, each loses ``gone``."""
+    names = count()
+    found = [{"endpoints": [endpoint(next(names)) for _ in range(size)]} for size in kept]
+    wanted = [each for slice_ in found for each in slice_["endpoints"][gone:]]
+    wanted += [endpoint(next(names)) for _ in range(new)]
+    placed = fit(Part([], wanted), found, 10)
+    sizes = {id(there): len(endpoints) for there, endpoints in placed if there}
+    made = [len(endpoints) for there, endpoints in placed if there is None]
+    assert [sizes[id(each)] for each in found] + made == after, case
+
+
+def endpoint(number: int) -> Object:
+    return {"addresses": [f"10.0.0.{number}"]}
+
+
+def test_a_slice_is_never_used_again_for_the_other_family() -> None:
+    owner, pod = service(), backend("p1", *TWO)
+    found = applied([], of(owner, pod))
+    owner["spec"]["ipFamilies"] = ["IPv6"]
+    changes = of(owner, pod, found=found)
+    assert (len(changes.create), changes.update, changes.delete) == (1, [], found)
 
 
 def test_the_placeholder_becomes_the_first_slice_and_the_last_one_a_placeholder() -> None:

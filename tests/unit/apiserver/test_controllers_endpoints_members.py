@@ -72,9 +72,9 @@ class Counted(dict[str, str]):
 def test_a_pod_is_compared_with_the_services_that_share_its_rarest_label_only() -> None:
     index = Selectors()
     for number in range(5000):
-        index.put(("default", f"s{number}"), Counted({"managed-by": "helm", "app": f"a{number}"}))
+        index.put(("default", f"s{number}"), Counted({"by": "helm", "name": f"a{number}"}))
     Counted.compared = 0
-    labels = {"managed-by": "helm", "app": "a7", "hash": "1"}
+    labels = {"by": "helm", "name": "a7", "hash": "1"}
     assert list(index.selecting("default", labels)) == [("default", "s7")]
     assert Counted.compared < 5
 
