@@ -11,6 +11,7 @@ from controller_objects import Object, metadata, pod, ready
 
 from tulle.apiserver.controllers.slices import Changes
 from tulle.apiserver.controllers.work import Mirror
+from tulle.errors import Forbidden
 from tulle.kube.cache import Change
 from tulle.kube.informer import Informer
 from tulle.kube.resources import Key
@@ -82,3 +83,35 @@ class Watched:
 
     def mirror(self) -> Mirror:
         return Mirror(cast("Informer[Object]", self))
+
+
+class Api:
+    """Takes writes as the API does. ``calls`` has the verb and the name of each, in order."""
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        self._refuses = refuses
+        self._version = 100
+        self.calls: list[tuple[str, str]] = []
+        self.news = asyncio.Event()
+
+    def _called(self, verb: str, name: str) -> None:
+        self.calls.append((verb, name))
+        self.news.set()
+
+    async def create(self, resource: object, obj: Object, namespace: str) -> Object:
+        name = obj["metadata"].get("name") or obj["metadata"]["generateName"] + "abcde"
+        self._called("create", name)
+        if self._refuses:
+            raise Forbidden(403, "Forbidden", "the namespace is being terminated")
+        return self._stored(obj, name=name, uid="made")
+
+    async def replace(self, resource: object, name: str, obj: Object, namespace: str) -> Object:
+        self._called("replace", name)
+        return self._stored(obj)
+
+    async def delete(self, resource: object, name: str, *_: object, **__: object) -> None:
+        self._called("delete", name)
+
+    def _stored(self, obj: Object, **more: Any) -> Object:
+        self._version += 1
+        return {**obj, "metadata": {**obj["metadata"], **more, "resourceVersion": str(self._version)}}

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from controller_objects import Object, node, ready
-from endpoint_objects import Watched, applied, backend, service, terminating
+from endpoint_objects import Watched, backend, service, terminating
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.apiserver.controllers.endpointslice import MANAGER, plan
 from tulle.apiserver.controllers.labelled import Labelled, Selectors
 from tulle.apiserver.controllers.members import Members
-from tulle.apiserver.controllers.slice_store import SliceStore
-from tulle.apiserver.controllers.slices import MANAGED_BY, SERVICE_NAME, Changes
 from tulle.apiserver.controllers.trigger_times import TriggerTimes
-from tulle.errors import Forbidden
-from tulle.kube.client import Client
 from tulle.kube.resources import Key
 
 some_labels = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz"), max_size=3)
@@ -195,90 +190,3 @@ def test_trigger_times() -> None:
     assert times.since(owner, [late, early]) == "2026-05-01T11:30:00Z"
     times.forget(("default", "web"))
     assert times.since(owner, [early]) == owner["metadata"]["creationTimestamp"]
-
-
-class Api:
-    """Takes writes as the API does, and remembers their order."""
-
-    def __init__(self, *, refuses: bool = False) -> None:
-        self._refuses = refuses
-        self._version = 100
-        self.calls: list[str] = []
-
-    async def create(self, resource: object, obj: Object, namespace: str) -> Object:
-        self.calls.append("create")
-        if self._refuses:
-            raise Forbidden(403, "Forbidden", "the namespace is being terminated")
-        return self._stored(obj, name=obj["metadata"]["generateName"] + "abcde", uid="made")
-
-    async def replace(self, resource: object, name: str, obj: Object, namespace: str) -> Object:
-        self.calls.append("replace")
-        return self._stored(obj)
-
-    async def delete(self, *_: object, **__: object) -> None:
-        self.calls.append("delete")
-
-    def _stored(self, obj: Object, **more: Any) -> Object:
-        self._version += 1
-        return {**obj, "metadata": {**obj["metadata"], **more, "resourceVersion": str(self._version)}}
-
-
-def store_of(api: Api, watched: Watched) -> tuple[SliceStore, list[str]]:
-    store, told = SliceStore(cast("Client", api), watched.mirror()), list[str]()
-    store.subscribe(MANAGER, lambda key: told.append(key[1]))
-    return store, told
-
-
-WEB = ("default", "web")
-
-
-async def test_a_slice_is_seen_by_our_own_write_before_the_watch_shows_it() -> None:
-    api, watched = Api(), Watched()
-    store, told = store_of(api, watched)
-    await store.carry_out(plan(service(), [], {}, []))
-    [made] = store.of(WEB, MANAGER)
-    watched.tell(made)
-    assert told == [], "our own write is no news"
-    assert store.of(WEB, MANAGER) == [made]
-    await store.carry_out(Changes(delete=[made]))
-    assert store.of(WEB, MANAGER) == []
-
-
-async def test_a_slice_that_somebody_changed_is_news() -> None:
-    watched = Watched()
-    _, told = store_of(Api(), watched)
-    [made] = applied([], plan(service(), [], {}, []))
-    watched.tell(made)
-    watched.tell({**made, "endpoints": []})
-    watched.tell(made, gone=True)
-    assert told == ["web"] * 3
-
-
-@pytest.mark.parametrize(
-    ("label", "value", "told"),
-    [(SERVICE_NAME, "other", ["other", "web"]), (MANAGED_BY, "somebody", ["web"])],
-)
-async def test_a_slice_that_changes_hands_is_news_to_both(label: str, value: str, told: list[str]) -> None:
-    watched = Watched()
-    store, heard = store_of(Api(), watched)
-    [made] = applied([], plan(service(), [], {}, []))
-    watched.tell(made)
-    heard.clear()
-    labels = {**made["metadata"]["labels"], label: value}
-    watched.tell({**made, "metadata": {**made["metadata"], "labels": labels}})
-    assert sorted(heard) == told
-    assert store.of(WEB, MANAGER) == []
-
-
-async def test_what_takes_a_place_is_there_before_what_had_it_goes() -> None:
-    api = Api()
-    store, _ = store_of(api, Watched())
-    found = applied([], plan(service(), [], {}, []))
-    await store.carry_out(Changes(create=plan(service(), [], {}, []).create, update=found, delete=found))
-    assert api.calls == ["create", "replace", "delete"]
-
-
-async def test_a_namespace_that_is_being_terminated_gets_no_slices() -> None:
-    store, _ = store_of(Api(refuses=True), Watched())
-    await store.carry_out(plan(service(), [], {}, []))
-    assert store.of(WEB, MANAGER) == []
