@@ -97,7 +97,10 @@ def endpoint_of(pod: Object, service: Object, family: str, zones: Mapping[str, s
 
 
 def _hints(distribution: str | None, node: str, zone: str | None) -> Object:
-    """Each ready endpoint gets what it can; that one without any disables them is for readers (S-32)."""
+    """Each ready endpoint gets what it can; that one without any disables them is for readers (S-32).
+
+    The annotation ``service.kubernetes.io/topology-mode`` is not looked at.
+    """
     hints = {}
     if zone and distribution in _ZONAL:
         hints["forZones"] = [{"name": zone}]

@@ -128,6 +128,7 @@ class EndpointsObjects:
             await self._keep(service, found)
             return
         self._times.forget(key)
+        # What we made for a Service that selects no Pods any more would be mirrored as if somebody meant it.
         if found is not None and (is_ours(found) or key in self._gone):
             await delete(self._client, ENDPOINTS, key, found["metadata"]["uid"])
             self._endpoints.deleted(found)

@@ -43,8 +43,9 @@ def plan(
 ) -> Changes:
     """``pods`` are those that ``service`` selects, ``found`` the slices that were made for it.
 
-    A family without any endpoint has one slice without ports. A Service that is being deleted gets no new
-    slices: they would be made while the garbage collector takes them away.
+    A family without any endpoint has one slice without ports. A Service that selects no Pods any more has
+    none, where Kubernetes leaves them as they were, with endpoints that nobody keeps up to date. One that is
+    being deleted gets no new slices: they would be made while the garbage collector takes them away.
     """
     if not selector_of(service):
         return Changes(delete=found)
