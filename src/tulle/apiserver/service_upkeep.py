@@ -10,7 +10,7 @@ from tulle.apiserver import own_service, service_cidrs
 from tulle.apiserver.kinds import Object
 from tulle.apiserver.own_service import Advertised
 from tulle.apiserver.service_allocation import SERVICES, address_of, ips_of
-from tulle.apiserver.service_cidrs import CIDRS, FINALIZER, IPS, OWN
+from tulle.apiserver.service_cidrs import CIDRS, FINALIZER, IPS, OWN, is_taken
 from tulle.apiserver.store import Event, Record
 from tulle.apiserver.times import stamp
 from tulle.apiserver.writing import Options, Writer
@@ -33,7 +33,7 @@ class ServiceUpkeep:
         self._kind = writer.registry.get("networking.k8s.io", "servicecidrs")
         self._cidrs, self._advertised = list(cidrs), advertised
         self._wake = asyncio.Event()
-        self._lost = {ip for _, record in self._store.scan(SERVICES) for ip in ips_of(record.obj)}
+        self._lost = {ip: key for key, record in self._store.scan(SERVICES) for ip in ips_of(record.obj)}
         self._follow_settings()
         self._store.listen(CIDRS, lambda _: self._wake.set())
         self._store.listen(IPS, self._address_changed)
@@ -57,7 +57,8 @@ class ServiceUpkeep:
 
     def _address_changed(self, event: Event) -> None:
         if event.type == "DELETED":
-            self._lost.add(event.record.obj["metadata"]["name"])
+            parent = event.record.obj["spec"]["parentRef"]
+            self._lost[event.record.obj["metadata"]["name"]] = (parent.get("namespace", ""), parent["name"])
             self._wake.set()
 
     def _own_changed(self, event: Event) -> None:
@@ -111,10 +112,10 @@ class ServiceUpkeep:
 
     def _return_lost(self) -> None:
         """An IPAddress that was deleted without its Service comes back: else it would be given out twice."""
-        lost, self._lost = self._lost, set()
-        gone = {ip for ip in lost if self._store.get(IPS, "", ip) is None}
-        for _, record in list(self._store.scan(SERVICES)) if gone else ():
-            for ip in gone.intersection(ips_of(record.obj)):
+        lost, self._lost = self._lost, {}
+        for ip, (namespace, name) in lost.items():
+            record = self._store.get(SERVICES, namespace, name)
+            if record is not None and ip in ips_of(record.obj) and not is_taken(self._store, ip):
                 self._store.put(IPS, address_of(ip, record.obj))
 
     def _keep_service(self) -> None:
