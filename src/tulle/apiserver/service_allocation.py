@@ -123,8 +123,9 @@ class ServiceKeeper:
     def _fill_ports(self, spec: Object, used: set[int], *, shared: bool) -> None:
         """In a new Service one port number of two protocols gets one node port (S-26)."""
         if spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts"):
-            known = {port["port"]: port["nodePort"] for port in spec["ports"] if "nodePort" in port}
-            for port in spec["ports"]:
+            ports = spec.get("ports", [])
+            known = {port["port"]: port["nodePort"] for port in ports if "nodePort" in port}
+            for port in ports:
                 if "nodePort" not in port:
                     port["nodePort"] = (shared and known.get(port["port"])) or self._next_port(used)
                     known.setdefault(port["port"], port["nodePort"])
