@@ -45,13 +45,6 @@ def _plain(text: str) -> str:
     return head + colon + LEADING_ZEROS.sub("", tail) if "." in tail else text
 
 
-def canonical(text: str) -> str:
-    """The one way to write an address; raises ValueError where it is none."""
-    if (address := parse(text)) is None:
-        raise ValueError(f"{text!r} is not an IP address")
-    return str(address)
-
-
 def family(text: str) -> str:
     """``IPv4`` or ``IPv6``, or nothing for what is no address or CIDR."""
     found = parse_network(text) if "/" in text else parse(text)

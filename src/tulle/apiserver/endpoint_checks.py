@@ -26,7 +26,9 @@ def endpoint_slice(new: Object, old: Object | None) -> list[Cause]:
 def _endpoint(endpoint: Object, kind: str, path: str) -> list[Cause]:
     given = endpoint["addresses"]
     causes: list[Cause] = []
-    if len(given) > MOST_ADDRESSES:
+    if not given:
+        causes.append(required(f"{path}.addresses", "must contain at least 1 address"))
+    elif len(given) > MOST_ADDRESSES:
         causes.append(too_many(f"{path}.addresses", len(given), MOST_ADDRESSES))
     for index, address in enumerate(given):
         causes += _address(address, kind, f"{path}.addresses[{index}]")

@@ -37,7 +37,7 @@ def ips_of(service: Object | None) -> list[str]:
     """A Service's cluster IPs, in the form in which IPAddresses are named."""
     if service is None or not takes_addresses(service["spec"]):
         return []
-    return [addresses.canonical(ip) for ip in service["spec"].get("clusterIPs", ())]
+    return [str(ip) for ip in map(addresses.parse, service["spec"].get("clusterIPs", ())) if ip]
 
 
 class ServiceKeeper:

@@ -10,6 +10,7 @@ from tulle.apiserver.kinds import Object
 from tulle.apiserver.services import is_external, needs_health_check
 from tulle.apiserver.status import Cause, bad_value, duplicate, forbidden_change, required
 
+TOPOLOGY, OLD_TOPOLOGY = (f"service.kubernetes.io/topology-{each}" for each in ("mode", "aware-hints"))
 SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
 LONGEST_AFFINITY = 86400
 ONLY_BALANCED = "may only be used when `type` is 'LoadBalancer'"
@@ -33,6 +34,10 @@ def service(new: Object, old: Object | None) -> list[Cause]:
         causes += service_families.flaws(spec, before)
     causes += _external_ips(spec, before or {})
     annotations = new["metadata"].get("annotations") or {}
+    mode = annotations.get(TOPOLOGY)
+    if mode is not None and annotations.get(OLD_TOPOLOGY, mode) != mode:
+        detail = f"must match annotations[{OLD_TOPOLOGY}] when both are specified"
+        causes.append(bad_value(f"metadata.annotations[{TOPOLOGY}]", mode, detail))
     known = ((old or {}).get("metadata", {}).get("annotations") or {}).get(SOURCE_RANGES)
     causes += _source_ranges(spec, before or {}, annotations.get(SOURCE_RANGES), known)
     causes += _load_balancer(spec) + _policies(spec)

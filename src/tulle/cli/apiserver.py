@@ -50,7 +50,7 @@ def apiserver(
         int, typer.Option(help="The port there.", show_default="that of the listener", min=0, max=65535)
     ] = 0,
 ) -> None:
-    """Serves the Kubernetes API, and runs the controllers that keep Deployments and DaemonSets.
+    """Serves the Kubernetes API, gives Services their addresses and ports, and runs the controllers.
 
     Listens on 127.0.0.1:6443 unless --listen or --listen-fd is given. Ready when GET /readyz answers 200.
     """

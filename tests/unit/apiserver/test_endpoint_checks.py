@@ -34,7 +34,7 @@ SLICES: list[tuple[dict[str, Any], str]] = [
     ({"addressType": "IPX"},
      'addressType: Unsupported value: "IPX": supported values: "IPv4", "IPv6", "FQDN"'),
     ({"addressType": None}, "addressType: Required value"),
-    (at(addresses=[]), "endpoints[0].addresses: Required value"),
+    (at(addresses=[]), "endpoints[0].addresses: Required value: must contain at least 1 address"),
     ({"endpoints": [{}]}, "endpoints[0].addresses: Required value"),
     (at(addresses=["fd00::1"]),
      'endpoints[0].addresses[0]: Invalid value: "fd00::1": must be a valid IPv4 address'),

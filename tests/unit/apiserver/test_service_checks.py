@@ -243,6 +243,15 @@ async def test_the_old_annotation_of_source_ranges(cluster: Cluster) -> None:
         cluster.writer.create(kind, "default", given, PLAIN)
 
 
+async def test_the_two_annotations_of_a_topology_say_the_same(cluster: Cluster) -> None:
+    """S-34."""
+    kind, prefix = cluster.writer.registry.get("", "services"), "service.kubernetes.io/topology-"
+    annotations = {f"{prefix}mode": "Auto", f"{prefix}aware-hints": "Disabled"}
+    given = {"metadata": {"name": "a", "annotations": annotations}, "spec": {"ports": [{"port": 80}]}}
+    with pytest.raises(ApiError, match=rf"annotations\[{prefix}mode\]: Invalid value: \"Auto\": must match"):
+        cluster.writer.create(kind, "default", given, PLAIN)
+
+
 CIDRS: list[tuple[list[str], str]] = [
     ([], "spec.cidrs: Required value: at least one CIDR required"),
     (["10.0.0.0/24", "fd00::/112", "10.1.0.0/24"], "may only hold up to 2 values"),
