@@ -13,6 +13,8 @@ Object = dict[str, Any]
 Prepare = Callable[[Object, Object | None], None]
 Check = Callable[[Object, Object | None], list[Cause]]
 
+VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
 
 class Keeper(Protocol):
     """What objects of a kind have beyond their own fields, out of what the whole store can tell."""
@@ -22,9 +24,6 @@ class Keeper(Protocol):
 
     def follow(self, new: Object | None, old: Object | None) -> None:
         """Writes what belongs to an object that was stored just now, or (None) removed."""
-
-
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

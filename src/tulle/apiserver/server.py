@@ -61,7 +61,7 @@ class Settings:
     service_cidrs: Sequence[str] = ("10.96.0.0/16",)
     node_ports: range = NODE_PORTS
     advertise: Sequence[str] = ()
-    advertise_port: int = 0
+    advertise_port: int | None = None
 
 
 async def serve(settings: Settings) -> None:

@@ -50,7 +50,7 @@ def settle(spec: Object, before: Object | None, offered: Sequence[str]) -> list[
 
 
 def _prefers_the_same(spec: Object, before: Object) -> bool:
-    same = all(spec.get(key) == before.get(key) for key in ("type", "clusterIPs", "ipFamilies"))
+    same = all(key in spec and spec[key] == before.get(key) for key in ("type", "clusterIPs", "ipFamilies"))
     return same and spec.get("ipFamilyPolicy") == PREFER == before.get("ipFamilyPolicy")
 
 

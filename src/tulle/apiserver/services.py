@@ -90,12 +90,11 @@ def _keep_allocated(spec: Object, before: Object) -> None:
 
 def _couple(spec: Object, before: Object) -> None:
     """``clusterIPs`` follows ``clusterIP`` where a client that knows only the latter changed it."""
-    first = spec.get("clusterIP")
-    if first == before.get("clusterIP") or spec.get("clusterIPs") != before.get("clusterIPs"):
-        return
-    if first:
+    first, ips = spec.get("clusterIP"), spec.get("clusterIPs")
+    changed = first != before.get("clusterIP") and ips == before.get("clusterIPs")
+    if first and (changed or not ips):
         spec["clusterIPs"] = [first]
-    else:
+    elif changed:
         spec.pop("clusterIPs", None)
 
 

@@ -47,8 +47,9 @@ def apiserver(
         ),
     ] = None,
     advertise_port: Annotated[
-        int, typer.Option(help="The port there.", show_default="that of the listener", min=0, max=65535)
-    ] = 0,
+        int | None,
+        typer.Option(help="The port there.", show_default="that of the listener", min=1, max=65535),
+    ] = None,
 ) -> None:
     """Serves the Kubernetes API, gives Services their addresses and ports, and runs the controllers.
 

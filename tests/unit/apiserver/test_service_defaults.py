@@ -177,6 +177,20 @@ async def test_the_same_manifest_again_changes_nothing(dual: Cluster, manifest: 
     assert dual.replace("a", **manifest) == made
 
 
+async def test_a_service_of_an_earlier_version_gets_what_it_lacks_with_its_next_change(dual: Cluster) -> None:
+    """It was stored when nothing was given to Services yet; its made-up address counts, and is its own."""
+    for name, spec in (("a", {"ipFamilyPolicy": "PreferDualStack"}), ("b", {"clusterIP": "10.96.0.99"})):
+        made = dual.create(name, ports=HTTP)
+        dual.delete("services", name)
+        dual.store.put("/services", made | {"spec": {"type": "ClusterIP", "sessionAffinity": "None", **spec}})
+    assert dual.taken() == set()
+    first = dual.patch("a", ports=HTTP)["spec"]
+    assert first["ipFamilies"] == BOTH
+    second = dual.patch("b", ports=HTTP)["spec"]
+    assert second["clusterIPs"] == ["10.96.0.99"]
+    assert dual.taken() == {*first["clusterIPs"], "10.96.0.99"}
+
+
 async def test_node_ports_stay_with_the_names_of_their_ports(dual: Cluster) -> None:
     before = dual.create("a", type="NodePort", ports=[{"name": "a", "port": 80}, {"name": "b", "port": 81}])
     old = {port["name"]: port["nodePort"] for port in before["spec"]["ports"]}
