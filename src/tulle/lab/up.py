@@ -23,12 +23,12 @@ from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
-from tulle.lab import access, cgroup, prerequisites, processes, underlay
+from tulle.lab import access, cgroup, names, prerequisites, processes, underlay
 from tulle.lab.down import down
 from tulle.lab.kubelet.config import KubeletConfig
 from tulle.lab.paths import Paths
 from tulle.lab.processes import Process
-from tulle.lab.spec import Host, Spec, Topology, topology
+from tulle.lab.spec import CLUSTER_DOMAIN, Host, Spec, Topology, topology
 from tulle.model.objects import Node
 
 API_PORT: Final = 6443
@@ -129,6 +129,8 @@ class Lab:
         libc.mount("bpf", paths.bpffs, "bpf")
         paths.images.mkdir()
         underlay.build(self.topology, paths.netns)
+        for node in self.topology.nodes:
+            names.write_node_files(paths.node(node.name), node, self.topology.world)
         access.write_tokens(paths, self.topology)
 
     def start_api_server(self) -> tuple[Process, int]:
@@ -187,6 +189,10 @@ class Lab:
             cni_bin=str(paths.cni_bin),
             addresses=tuple(str(address.ip) for address in node.addresses),
             pod_cidrs=tuple(str(cidr) for cidr in node.pod_cidrs),
+            hosts=str(paths.hosts),
+            resolv_conf=str(paths.resolv_conf),
+            cluster_dns=tuple(map(str, self.topology.dns)),
+            cluster_domain=CLUSTER_DOMAIN,
             labels={ZONE: node.zone},
         )
         paths.kubelet_config.write_bytes(msgspec.json.encode(config))

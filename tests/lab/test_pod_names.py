@@ -1,0 +1,86 @@
+"""What a real Pod finds in ``/etc`` and in its environment (N-26, D-22, D-23)."""
+
+from __future__ import annotations
+
+from livelab import Cluster, Pods
+
+FOREVER = ("sleep", "infinity")
+NODE_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+async def test_d23_a_pod_asks_the_cluster_by_its_search_path(lab: Cluster, pods: Pods) -> None:
+    await pods.create("p", *FOREVER)
+    await pods.ready("p")
+    servers = "".join(f"nameserver {address}\n" for address in lab.lab.topology.dns)
+    search = f"search {pods.namespace}.svc.cluster.local svc.cluster.local cluster.local\n"
+    assert await pods.run("p", "cat", "/etc/resolv.conf") == f"{search}{servers}options ndots:5\n"
+
+
+async def test_d23_policies_default_none_and_host_network(lab: Cluster, pods: Pods) -> None:
+    own = {"nameservers": ["192.0.2.1"], "searches": ["a_b.example", "."], "options": [{"name": "edns0"}]}
+    await pods.create("default", *FOREVER, dnsPolicy="Default")
+    await pods.create("none", *FOREVER, dnsPolicy="None", dnsConfig=own)
+    await pods.create("host", *FOREVER, hostNetwork=True)
+    await pods.create("both", *FOREVER, hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet")
+    found = {}
+    for name in ("default", "none", "host", "both"):
+        await pods.ready(name)
+        found[name] = await pods.run(name, "cat", "/etc/resolv.conf")
+    of_node = "".join(f"nameserver {address.ip}\n" for address in lab.lab.topology.world.far)
+    assert found["default"] == found["host"] == of_node
+    assert found["none"] == "search a_b.example .\nnameserver 192.0.2.1\noptions edns0\n"
+    assert f"nameserver {lab.lab.topology.dns[0]}\n" in found["both"]
+
+
+async def test_d22_what_is_too_much_is_cut_and_said(pods: Pods) -> None:
+    await pods.create("p", *FOREVER, dnsConfig={"nameservers": ["192.0.2.1", "192.0.2.2"]})
+    await pods.ready("p")
+    assert (await pods.run("p", "grep", "-c", "^nameserver", "/etc/resolv.conf")) == "3\n"
+    assert (await pods.event("p", "DNSConfigForming")).startswith("Nameserver limits were exceeded")
+
+
+async def test_n26_hostname_subdomain_and_aliases(pods: Pods) -> None:
+    aliases = [{"ip": "192.0.2.9", "hostnames": ["one", "two.example"]}]
+    await pods.create("p", *FOREVER, hostname="h", subdomain="s", hostAliases=aliases)
+    ips = [each["ip"] for each in (await pods.ready("p"))["status"]["podIPs"]]
+    full = f"h.s.{pods.namespace}.svc.cluster.local"
+    assert await pods.run("p", "sh", "-c", "hostname; hostname -f; cat /etc/hostname") == f"h\n{full}\nh\n"
+    hosts = await pods.run("p", "cat", "/etc/hosts")
+    assert hosts.startswith("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n")
+    assert "".join(f"{ip}\t{full}\th\n" for ip in ips) in hosts
+    assert hosts.endswith("\n\n# Entries added by HostAliases.\n192.0.2.9\tone\ttwo.example\n")
+    assert (await pods.run("p", "getent", "hosts", "two.example")).split()[0] == "192.0.2.9"
+
+
+async def test_n26_the_full_name_or_another_as_hostname(pods: Pods) -> None:
+    named = {"hostname": "h", "subdomain": "s"}
+    await pods.create("full", *FOREVER, setHostnameAsFQDN=True, **named)
+    await pods.create("other", *FOREVER, hostnameOverride="any.example", **named)
+    for name, expected in (("full", f"h.s.{pods.namespace}.svc.cluster.local"), ("other", "any.example")):
+        await pods.ready(name)
+        script = "hostname; hostname -f; echo $HOSTNAME"
+        assert await pods.run(name, "sh", "-c", script) == f"{expected}\n" * 3
+
+
+async def test_n26_a_full_name_that_is_too_long_is_said(pods: Pods) -> None:
+    await pods.create("p", *FOREVER, hostname="h" * 60, subdomain="s", setHostnameAsFQDN=True)
+    assert "setHostnameAsFQDN" in await pods.event("p", "FailedCreatePodSandBox")
+
+
+async def test_n26_the_host_network_has_the_nodes_hosts_file(lab: Cluster, pods: Pods) -> None:
+    aliases = [{"ip": "192.0.2.9", "hostnames": ["one"]}]
+    await pods.create("p", *FOREVER, hostNetwork=True, nodeName="node-1", hostAliases=aliases)
+    await pods.ready("p")
+    node = lab.lab.topology.nodes[0]
+    lines = "".join(f"{address.ip}\tnode-1\n" for address in node.addresses)
+    expected = f"# Kubernetes-managed hosts file (host network).\n{NODE_HOSTS}{lines}"
+    added = "\n# Entries added by HostAliases.\n192.0.2.9\tone\n"
+    assert await pods.run("p", "cat", "/etc/hosts") == expected + added
+
+
+async def test_n26_all_containers_of_a_pod_share_the_files(pods: Pods) -> None:
+    image = {"image": "host", "command": list(FOREVER)}
+    await pods.create("p", containers=[{"name": "a", **image}, {"name": "b", **image}])
+    await pods.ready("p")
+    await pods.run("p", "sh", "-c", "echo 192.0.2.9 shared >> /etc/hosts", container="a")
+    assert "192.0.2.9" in await pods.run("p", "getent", "hosts", "shared", container="b")
