@@ -84,3 +84,14 @@ async def test_n26_all_containers_of_a_pod_share_the_files(pods: Pods) -> None:
     await pods.ready("p")
     await pods.run("p", "sh", "-c", "echo 192.0.2.9 shared >> /etc/hosts", container="a")
     assert "192.0.2.9" in await pods.run("p", "getent", "hosts", "shared", container="b")
+
+
+async def test_d23_a_pod_that_asks_as_its_node_does_knows_the_world(lab: Cluster, pods: Pods) -> None:
+    await pods.create("p", *FOREVER, dnsPolicy="Default")
+    await pods.ready("p")
+    for address in lab.lab.topology.world.addresses:
+        family = "ahostsv6" if address.version == 6 else "ahostsv4"
+        found = await pods.run("p", "getent", family, "www.world.example")
+        assert {line.split()[0] for line in found.splitlines()} == {str(address.ip)}
+    many = await pods.run("p", "getent", "ahostsv4", "many.world.example")
+    assert len({line.split()[0] for line in many.splitlines()}) == 40

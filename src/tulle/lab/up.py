@@ -32,7 +32,9 @@ from tulle.lab.spec import CLUSTER_DOMAIN, Host, Spec, Topology, topology
 from tulle.model.objects import Node
 
 API_PORT: Final = 6443
+DNS_PORT: Final = 53
 API_SERVER: Final = "apiserver"
+RESOLVER: Final = "resolver"
 ZONE: Final = "topology.kubernetes.io/zone"
 _PATIENCE: Final = 60.0
 T = TypeVar("T")
@@ -112,6 +114,8 @@ class Lab:
                 server, port = self.start_api_server()
                 await _unless_one_dies(_answers(port), [server])
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
+        if f"{RESOLVER} of {self.topology.world.name}" not in alive:
+            self.start_resolver()
         with step("Start agents and kubelets"):
             for node in self.topology.nodes:
                 for what, start in (("agent", self.start_agent), ("kubelet", self.start_kubelet)):
@@ -156,6 +160,19 @@ class Lab:
         for each in (outer, *inner):
             each.close()
         return process, port
+
+    def start_resolver(self) -> Process:
+        """That of *world*. Its sockets are there before it runs, so that no query is lost."""
+        world = self.topology.world
+        with netns.entered(self.paths.netns(world.name)):
+            sockets = [each for address in world.far for each in _resolver_sockets(str(address.ip))]
+        listeners = [each.fileno() for each in sockets]
+        command = [*processes.TULLE, "lab", "resolver", *(f"--fd={fd}" for fd in listeners)]
+        command += [f"--address={address.ip}" for address in world.addresses]
+        process = processes.start(self.paths, world.name, RESOLVER, command, None, listeners)
+        for each in sockets:
+            each.close()
+        return process
 
     def start_agent(self, node: Host) -> Process:
         paths = self.paths.node(node.name)
@@ -241,6 +258,14 @@ class Lab:
 def _listen(address: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, API_PORT), family=family, backlog=512)
+
+
+def _resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
+    """For UDP and TCP."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    datagrams.bind((address, DNS_PORT))
+    return datagrams, socket.create_server((address, DNS_PORT), family=family, backlog=512)
 
 
 async def _answers(port: int) -> None:
