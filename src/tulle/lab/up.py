@@ -6,36 +6,29 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from tulle.errors import LabError
-from tulle.kernel import libc, mounts, netns
+from tulle.kernel import libc, mounts
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
 from tulle.lab import access, cgroup, names, prerequisites, processes, underlay
 from tulle.lab.down import down
-from tulle.lab.kubelet.config import KubeletConfig
 from tulle.lab.paths import Paths
 from tulle.lab.processes import Process
-from tulle.lab.spec import CLUSTER_DOMAIN, Host, Spec, Topology, topology
+from tulle.lab.spec import Spec, Topology, topology
+from tulle.lab.starter import API_PORT, API_SERVER, RESOLVER, Starter
 from tulle.model.objects import Node
 
-API_PORT: Final = 6443
-DNS_PORT: Final = 53
-API_SERVER: Final = "apiserver"
-RESOLVER: Final = "resolver"
-ZONE: Final = "topology.kubernetes.io/zone"
 _PATIENCE: Final = 60.0
 T = TypeVar("T")
 Step = Callable[[str], AbstractContextManager[None]]
@@ -98,6 +91,7 @@ class Lab:
         self.paths = paths
         self.spec = spec
         self.topology: Topology = topology(spec)
+        self.start = Starter(paths, spec, self.topology)
 
     def client(self) -> Client:
         """As the administrator."""
@@ -111,14 +105,14 @@ class Lab:
         alive = {p.title for p in processes.recorded(self.paths) if p.alive()}
         with step("Start the API server"):
             if f"{API_SERVER} of {underlay.UNDERLAY}" not in alive:
-                server, port = self.start_api_server()
+                server, port = self.start.api_server()
                 await _unless_one_dies(_answers(port), [server])
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
-        if f"{RESOLVER} of {self.topology.world.name}" not in alive:
-            self.start_resolver()
         with step("Start agents and kubelets"):
+            if f"{RESOLVER} of {self.topology.world.name}" not in alive:
+                self.start.resolver()
             for node in self.topology.nodes:
-                for what, start in (("agent", self.start_agent), ("kubelet", self.start_kubelet)):
+                for what, start in (("agent", self.start.agent), ("kubelet", self.start.kubelet)):
                     if f"{what} of {node.name}" not in alive:
                         start(node)
         with step("Nodes become Ready"):
@@ -136,85 +130,6 @@ class Lab:
         for node in self.topology.nodes:
             names.write_node_files(paths.node(node.name), node, self.topology.world)
         access.write_tokens(paths, self.topology)
-
-    def start_api_server(self) -> tuple[Process, int]:
-        """Also its port on the machine's loopback address.
-
-        Its sockets listen before it runs, so that whoever comes early waits instead of being refused.
-        """
-        port = 0
-        if self.paths.kubeconfig.exists():
-            port = urlsplit(load_kubeconfig(self.paths.kubeconfig).server).port or 0
-        outer = socket.create_server(("127.0.0.1", port), backlog=512)
-        with netns.entered(self.paths.netns(underlay.UNDERLAY)):
-            inner = [_listen(str(address)) for address in self.topology.api]
-        listeners = [each.fileno() for each in (outer, *inner)]
-        port = outer.getsockname()[1]
-        names = [f"--san={address}" for address in self.topology.api]
-        command = [
-            *(*processes.TULLE, "apiserver", f"--state-dir={self.paths.apiserver}", *names),
-            *(f"--kubeconfig-out={self.paths.kubeconfig}", f"--token-file={self.paths.tokens}"),
-            *(f"--listen-fd={fd}" for fd in listeners),
-        ]
-        process = processes.start(self.paths, underlay.UNDERLAY, API_SERVER, command, None, listeners)
-        for each in (outer, *inner):
-            each.close()
-        return process, port
-
-    def start_resolver(self) -> Process:
-        """That of *world*. Its sockets are there before it runs, so that no query is lost."""
-        world = self.topology.world
-        with netns.entered(self.paths.netns(world.name)):
-            sockets = [each for address in world.far for each in _resolver_sockets(str(address.ip))]
-        listeners = [each.fileno() for each in sockets]
-        command = [*processes.TULLE, "lab", "resolver", *(f"--fd={fd}" for fd in listeners)]
-        command += [f"--address={address.ip}" for address in world.addresses]
-        process = processes.start(self.paths, world.name, RESOLVER, command, None, listeners)
-        for each in sockets:
-            each.close()
-        return process
-
-    def start_agent(self, node: Host) -> Process:
-        paths = self.paths.node(node.name)
-        paths.bpffs.mkdir(exist_ok=True)
-        settings = {
-            "nodeName": node.name,
-            "kubeconfig": str(paths.kubeconfig),
-            "stateDir": str(paths.run / "agent" / "state"),
-            "runDir": str(paths.run / "agent" / "run"),
-            "bpffs": str(paths.bpffs),
-            "cniConfDir": str(paths.cni_conf),
-            "cniBinDir": str(paths.cni_bin),
-            "routing": self.spec.routing,
-        }
-        paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
-        command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]
-        return processes.start(self.paths, node.name, "agent", command, self.paths.netns(node.name))
-
-    def start_kubelet(self, node: Host) -> Process:
-        paths = self.paths.node(node.name)
-        config = KubeletConfig(
-            node=node.name,
-            lab=self.spec.name,
-            kubeconfig=str(paths.kubeconfig),
-            folder=str(paths.run / "kubelet"),
-            socket=str(paths.kubelet_socket),
-            images=str(self.paths.images),
-            cgroup=str(paths.cgroup),
-            netns=str(self.paths.netns(node.name)),
-            cni_conf=str(paths.cni_conf),
-            cni_bin=str(paths.cni_bin),
-            addresses=tuple(str(address.ip) for address in node.addresses),
-            pod_cidrs=tuple(str(cidr) for cidr in node.pod_cidrs),
-            hosts=str(paths.hosts),
-            resolv_conf=str(paths.resolv_conf),
-            cluster_dns=tuple(map(str, self.topology.dns)),
-            cluster_domain=CLUSTER_DOMAIN,
-            labels={ZONE: node.zone},
-        )
-        paths.kubelet_config.write_bytes(msgspec.json.encode(config))
-        command = [*processes.TULLE, "kubelet", str(paths.kubelet_config)]
-        return processes.start(self.paths, node.name, "kubelet", command, self.paths.netns(node.name))
 
     def enter(self, host: str, command: Sequence[str]) -> NoReturn:
         """Becomes ``command`` on that host, in a cgroup that ends with the lab. Raises ``LabError``."""
@@ -253,19 +168,6 @@ class Lab:
         tail = logs[0].tail() if logs else ""
         names = ", ".join(missing)
         return f"not Ready after {_PATIENCE:.0f} s: {names}; the agent of {missing[0]} said last:\n{tail}"
-
-
-def _listen(address: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, API_PORT), family=family, backlog=512)
-
-
-def _resolver_sockets(address: str) -> tuple[socket.socket, socket.socket]:
-    """For UDP and TCP."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    datagrams = socket.socket(family, socket.SOCK_DGRAM)
-    datagrams.bind((address, DNS_PORT))
-    return datagrams, socket.create_server((address, DNS_PORT), family=family, backlog=512)
 
 
 async def _answers(port: int) -> None:
