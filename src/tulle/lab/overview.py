@@ -18,7 +18,7 @@ _MEGABYTE = 1 << 20
 
 
 class ProcessView(msgspec.Struct, frozen=True):
-    """``rss`` in bytes; 0 when it is not alive."""
+    """``rss`` in bytes, with that of the processes that it has started to share its work."""
 
     what: str
     pid: int
@@ -53,7 +53,7 @@ async def look(lab: Lab) -> Overview:
     ready, pods = await _ask(lab)
     by_host: dict[str, list[ProcessView]] = {}
     for process in processes.recorded(lab.paths):
-        view = ProcessView(process.what, process.pid, process.alive(), process.rss())
+        view = ProcessView(process.what, process.pid, process.alive(), processes.resident(lab.paths, process))
         by_host.setdefault(process.host, []).append(view)
     nodes = tuple(
         NodeView(
