@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from livelab import Cluster, Pods
 
+from tulle.kube.client import Client
+from tulle.kube.resources import Resource, Untyped
+
+SERVICES: Resource[Untyped] = Resource("", "v1", "services", "Service", Untyped)
 FOREVER = ("sleep", "infinity")
 NODE_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
@@ -86,6 +90,23 @@ async def test_n26_all_containers_of_a_pod_share_the_files(pods: Pods) -> None:
     assert "192.0.2.9" in await pods.run("p", "getent", "hosts", "shared", container="b")
 
 
+async def test_service_variables_of_the_own_namespace_and_of_the_api(pods: Pods, client: Client) -> None:
+    spec = {"ports": [{"name": "http", "port": 80}], "selector": {"app": "none"}}
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "my-web"}, "spec": spec}
+    address = (await client.create(SERVICES, body, pods.namespace))["spec"]["clusterIP"]
+    await pods.create("with", *FOREVER)
+    await pods.create("without", *FOREVER, enableServiceLinks=False)
+    found = {}
+    for name in ("with", "without"):
+        await pods.ready(name)
+        found[name] = (await pods.run(name, "env")).splitlines()
+    assert f"MY_WEB_PORT_80_TCP=tcp://{address}:80" in found["with"]
+    assert not [line for line in found["without"] if line.startswith("MY_WEB")]
+    for variables in found.values():
+        assert "KUBERNETES_SERVICE_HOST=10.96.0.1" in variables
+        assert "KUBERNETES_SERVICE_PORT=443" in variables
+
+
 async def test_d23_a_pod_that_asks_as_its_node_does_knows_the_world(lab: Cluster, pods: Pods) -> None:
     await pods.create("p", *FOREVER, dnsPolicy="Default")
     await pods.ready("p")
@@ -95,3 +116,11 @@ async def test_d23_a_pod_that_asks_as_its_node_does_knows_the_world(lab: Cluster
         assert {line.split()[0] for line in found.splitlines()} == {str(address.ip)}
     many = await pods.run("p", "getent", "ahostsv4", "many.world.example")
     assert len({line.split()[0] for line in many.splitlines()}) == 40
+
+
+async def test_d25_the_service_of_cluster_dns(lab: Cluster, client: Client) -> None:
+    service = await client.get(SERVICES, "kube-dns", "kube-system")
+    assert service["metadata"]["labels"]["k8s-app"] == "kube-dns"
+    assert service["spec"]["clusterIPs"] == [str(address) for address in lab.lab.topology.dns]
+    ports = {(p["name"], p["protocol"], p["port"]) for p in service["spec"]["ports"]}
+    assert ports == {("dns", "UDP", 53), ("dns-tcp", "TCP", 53), ("metrics", "TCP", 9153)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -49,6 +50,9 @@ class Starter:
             *(*processes.TULLE, "apiserver", f"--state-dir={self.paths.apiserver}", *names),
             *(f"--kubeconfig-out={self.paths.kubeconfig}", f"--token-file={self.paths.tokens}"),
             *(f"--listen-fd={fd}" for fd in listeners),
+            f"--service-cidr={_commas(self.topology.services)}",
+            f"--advertise-address={_commas(self.topology.api)}",
+            f"--advertise-port={API_PORT}",
         ]
         process = processes.start(self.paths, underlay.UNDERLAY, API_SERVER, command, None, listeners)
         for each in (outer, *inner):
@@ -109,6 +113,10 @@ class Starter:
         paths.kubelet_config.write_bytes(msgspec.json.encode(config))
         command = [*processes.TULLE, "kubelet", str(paths.kubelet_config)]
         return processes.start(self.paths, node.name, "kubelet", command, self.paths.netns(node.name))
+
+
+def _commas(parts: Iterable[object]) -> str:
+    return ",".join(map(str, parts))
 
 
 def _listen(address: str) -> socket.socket:

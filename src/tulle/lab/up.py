@@ -108,6 +108,8 @@ class Lab:
                 server, port = self.start.api_server()
                 await _unless_one_dies(_answers(port), [server])
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
+            async with self.client() as client:
+                await names.offer_dns(client, self.topology)
         with step("Start agents and kubelets"):
             if f"{RESOLVER} of {self.topology.world.name}" not in alive:
                 self.start.resolver()

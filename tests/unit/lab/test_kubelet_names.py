@@ -17,7 +17,7 @@ from tulle.lab.kubelet.names import LOCAL, Names, NoName, hosts, hosts_on_node, 
 from tulle.lab.kubelet.objects import Container, HostAlias, Pod
 from tulle.lab.kubelet.resolvers import Cluster, Resolvers, limited, of_pod, parse
 from tulle.lab.names import hosts as hosts_of_node
-from tulle.lab.names import resolv_conf
+from tulle.lab.names import kube_dns, resolv_conf
 from tulle.lab.spec import Spec, topology
 
 CLUSTER = Cluster(("10.96.0.10", "fd00:10:96::a"), "cluster.local")
@@ -285,3 +285,20 @@ def test_d23_a_nodes_files_name_itself_and_the_worlds_resolvers() -> None:
     assert hosts_of_node(lab.nodes[0]).endswith("172.30.1.11\tnode-1\nfd00:172:30:1::b\tnode-1\n")
     far = [str(ip_address(server)) for server in parse(resolv_conf(lab.world)).servers]
     assert far == ["8.8.8.8", "2001:4860:4860::8888"]
+
+
+@pytest.mark.parametrize(
+    ("families", "policy", "in_order"),
+    [
+        (("ipv4", "ipv6"), "RequireDualStack", ["IPv4", "IPv6"]),
+        (("ipv6", "ipv4"), "RequireDualStack", ["IPv6", "IPv4"]),
+        (("ipv6",), "SingleStack", ["IPv6"]),
+    ],
+)
+def test_d25_kube_dns_has_the_labs_families(
+    families: tuple[str, ...], policy: str, in_order: list[str]
+) -> None:
+    spec = kube_dns(topology(msgspec.convert({"families": families}, Spec)))["spec"]
+    assert (spec["ipFamilyPolicy"], spec["ipFamilies"]) == (policy, in_order)
+    assert spec["clusterIP"] == spec["clusterIPs"][0]
+    assert "selector" not in spec
