@@ -89,6 +89,17 @@ class Starter:
         command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]
         return processes.start(self.paths, node.name, "agent", command, self.paths.netns(node.name))
 
+    def dns(self, node: Host) -> Process:
+        """The cluster DNS on the node, at addresses that it puts on the node itself."""
+        paths = self.paths.node(node.name)
+        command = [
+            *(*processes.TULLE, "dns", f"--kubeconfig={paths.kubeconfig}", f"--node-name={node.name}"),
+            *(f"--zone={CLUSTER_DOMAIN}", f"--upstream-file={paths.resolv_conf}", f"--state-dir={paths.dns}"),
+            *(f"--listen={address}" for address in self.topology.dns),
+            "--assign",
+        ]
+        return processes.start(self.paths, node.name, "dns", command, self.paths.netns(node.name))
+
     def kubelet(self, node: Host) -> Process:
         paths = self.paths.node(node.name)
         config = KubeletConfig(

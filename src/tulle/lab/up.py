@@ -1,4 +1,4 @@
-"""Brings a lab up: wires, then the API server, then on every node its agent and its kubelet."""
+"""Brings a lab up: wires, then the API server, then on every node its agent, its DNS and its kubelet."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tulle.lab import access, cgroup, names, prerequisites, processes, underlay
 from tulle.lab.down import down
 from tulle.lab.paths import Paths
 from tulle.lab.processes import Process
+from tulle.lab.readiness import dns_ready
 from tulle.lab.spec import Spec, Topology, topology
 from tulle.lab.starter import API_PORT, API_SERVER, RESOLVER, Starter
 from tulle.model.objects import Node
@@ -110,15 +111,17 @@ class Lab:
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
             async with self.client() as client:
                 await names.offer_dns(client, self.topology)
-        with step("Start agents and kubelets"):
+        with step("Start agents, DNS and kubelets"):
             if f"{RESOLVER} of {self.topology.world.name}" not in alive:
                 self.start.resolver()
             for node in self.topology.nodes:
-                for what, start in (("agent", self.start.agent), ("kubelet", self.start.kubelet)):
-                    if f"{what} of {node.name}" not in alive:
+                for start in (self.start.agent, self.start.dns, self.start.kubelet):
+                    if f"{start.__name__} of {node.name}" not in alive:
                         start(node)
         with step("Nodes become Ready"):
             await _unless_one_dies(self._nodes_ready(), processes.recorded(self.paths))
+        with step("Names resolve on every node"):
+            await _unless_one_dies(self._dns_ready(), processes.recorded(self.paths))
 
     def _lay_wires(self) -> None:
         paths = self.paths
@@ -164,6 +167,24 @@ class Lab:
                 raise LabError(self._why_unready(sorted(missing))) from error
             finally:
                 following.cancel()
+
+    async def _dns_ready(self) -> None:
+        """At each of its addresses on each node. Raises ``LabError`` that names the first that is not."""
+        asking = {
+            (node.name, address): asyncio.create_task(
+                dns_ready(self.paths.netns(node.name), address, names.METRICS_PORT)
+            )
+            for node in self.topology.nodes
+            for address in self.topology.dns
+        }
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.gather(*asking.values())
+        except TimeoutError as error:
+            node, address = next(at for at, task in asking.items() if task.cancelled() or not task.done())
+            logs = [p.tail() for p in processes.recorded(self.paths) if (p.host, p.what) == (node, "dns")]
+            what = f"DNS of {node} is not ready at {address} after {_PATIENCE:.0f} s"
+            raise LabError("\n".join([f"{what}; its log ends with:", *logs])) from error
 
     def _why_unready(self, missing: Sequence[str]) -> str:
         logs = [p for p in processes.recorded(self.paths) if p.host == missing[0] and p.what == "agent"]
