@@ -84,6 +84,7 @@ class Starter:
             "cniConfDir": str(paths.cni_conf),
             "cniBinDir": str(paths.cni_bin),
             "routing": self.spec.routing,
+            "cgroup": str(paths.cgroup),
         }
         paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
         command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]
