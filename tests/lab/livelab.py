@@ -108,11 +108,12 @@ class Pods:
     async def create(self, name: str, *command: str, **spec: Any) -> Object:
         """A Pod with the container ``main``; a key of ``spec`` that a container has is the container's."""
         of_container = {key: spec.pop(key) for key in list(spec) if key in CONTAINER_FIELDS}
+        marks = {key: spec.pop(key, {}) for key in ("labels", "annotations")}
         main = {"name": "main", "image": "host", "command": list(command), **of_container}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
+            "metadata": {"name": name, **marks, "labels": {"app": name, **marks["labels"]}},
             "spec": {"terminationGracePeriodSeconds": 1, "containers": [main], **spec},
         }
         return await self.client.create(PODS, body, self.namespace)
