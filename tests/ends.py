@@ -10,6 +10,7 @@ prints how often it was answered by whom, and every failure.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import select
@@ -33,10 +34,10 @@ def serve(name: str, protocol: str, port: int) -> None:
     while True:
         if protocol == "tcp":
             connection, client = server.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(PATIENCE)
-                size = int(connection.makefile("rb").readline())
-                connection.sendall(answer(name, client, size))
+                if size := connection.makefile("rb").readline():  # a probe says nothing
+                    connection.sendall(answer(name, client, int(size)))
         else:
             data, client = server.recvfrom(65536)
             server.sendto(answer(name, client, len(data)), client)
