@@ -164,7 +164,7 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	return true;
 }
 
-/* Answers are seen on their own way, too: a server may have more to say than its client. */
+/* Packets of either direction keep a flow alive; those to the backend see to its answers, too. */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
 	__u32 now = seconds();
