@@ -62,7 +62,9 @@ class Wire:
 
     def dropped(self, ring: Any) -> str:
         """The reason of the one drop that is told."""
-        assert select.select([ring], [], [], 5)[0], "no drop is told"
+        waiting = select.poll()
+        waiting.register(ring, select.POLLIN)
+        assert waiting.poll(5000), "no drop is told"
         ring.consume()
         [event] = self.events
         return str(self.datapath.contract.enums["reason"](event.reason).name)

@@ -6,6 +6,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -86,13 +87,9 @@ def test_a_new_connection_with_the_ends_of_an_old_one(scene: Scene) -> None:
     assert opened(scene) == scene.family.b
     renumbered = scene.plan(TCP, backends(scene.family.b))
     moved = renumbered.frontends[0]._replace(port=81)
-    scene.table.apply({KEY: (renumbered.__class__(**{**fields(renumbered), "frontends": (moved,)}),)})
+    scene.table.apply({KEY: (replace(renumbered, frontends=(moved,)),)})
     assert opened(scene) == "DROP_SERVICE_PORT"
     assert sent_to(scene, TCP, GOING_ON[TCP]) == scene.family.b
-
-
-def fields(plan: object) -> dict[str, object]:
-    return {name: getattr(plan, name) for name in plan.__slots__}  # type: ignore[attr-defined]
 
 
 def test_datagrams_leave_a_backend_that_does_not_serve(scene: Scene) -> None:
@@ -279,7 +276,7 @@ def test_affinity_is_the_services_whatever_its_address(scene: Scene) -> None:
     """S-60: the key is the Service's port, not one of its frontends."""
     plan = scene.plan(TCP, backends(*two(scene)), affinity=100)
     other = plan.frontends[0]._replace(address=to_bytes(OTHER_VIPS[scene.family.name]))
-    both = plan.__class__(**{**fields(plan), "frontends": (*plan.frontends, other)})
+    both = replace(plan, frontends=(*plan.frontends, other))
     scene.apply(both)
     first = opened(scene)
     for port in range(50000, 50010):
