@@ -70,7 +70,7 @@ static __always_inline void look_up(struct __sk_buff *skb, struct packet *p, str
 	struct flow flow = {};
 
 	known->state = NULL;
-	known->quotes = is_icmp(p) && read_answer(skb, p, &flow);
+	known->quotes = is_icmp(p) && !p->later && read_answer(skb, p, &flow);
 	if (known->quotes)
 		known->state = bpf_map_lookup_elem(&flows, &flow);
 	else if (!p->fragment || find_ports(skb, p))

@@ -181,6 +181,22 @@ def test_a_fragment_whose_first_was_not_here(scene: Scene) -> None:
     assert outcome.action == TC_ACT_UNSPEC
 
 
+def test_a_later_fragment_is_no_icmp_error(scene: Scene) -> None:
+    """Though its data may look like one: that of a long echo is anything."""
+    family = scene.family
+    scene.serve(UDP, family.b)
+    scene.send(scene.asked.packet(UDP, DATAGRAM))
+    quoted = quotation(scene.given(family.b), UDP, 8)
+    data = error(family, "unreachable", family.b, family.a, quoted)[20 if family.a.version == 4 else 40 :]
+    if family.a.version == 4:
+        packet = ip(family.b, family.a, family.icmp, data, fragment=100)
+    else:
+        packet = ip(family.b, family.a, FRAGMENT, ipv6_fragment(family.icmp, data, 100, more=False))
+    outcome = scene.answer(family.b, packet)
+    assert reasons(outcome) == [("HOOK_FROM_POD", "REASON_FRAGMENT")]
+    assert outcome.packet[14:].hex() == packet.hex()
+
+
 def test_fragments_of_another_packet_are_not_mixed_up(scene: Scene) -> None:
     """Identification, ends and protocol tell packets apart."""
     scene.serve(UDP, scene.family.native)
