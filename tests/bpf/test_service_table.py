@@ -350,7 +350,10 @@ def test_a_full_table_goes_on_as_it_is(table: Table, kernel: Kernel, nearly_full
     changed += table.apply({one: others[one]})
     assert PortName(one, "http", TCP, 4) in changed
     assert kernel.backends(10) == ["10.244.0.2"]
-    assert max(kernel.leads()["10.96.0.10", 80], 2) <= 5, "failures use up no index"
+    two = ("default", "1")
+    table.apply({one: ()})
+    table.apply({two: others[two]})
+    assert kernel.leads()["10.96.0.11", 80] <= 5, "failures use up no index"
 
 
 def test_clearing_leaves_nothing(programs: Programs, table: Table, kernel: Kernel) -> None:
