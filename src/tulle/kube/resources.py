@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from tulle.model.objects import Node
+from tulle.model.objects import ConfigMap, Namespace, Node, Pod
+from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,14 @@ def _untyped(group: str, version: str, plural: str, kind: str, namespaced: bool 
 
 
 NODE = Resource("", "v1", "nodes", "Node", Node, namespaced=False)
+NAMESPACE = Resource("", "v1", "namespaces", "Namespace", Namespace, namespaced=False)
+POD = Resource("", "v1", "pods", "Pod", Pod)
+CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap", ConfigMap)
+SERVICE = Resource("", "v1", "services", "Service", Service)
+ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", EndpointSlice)
+SERVICE_CIDR = Resource(
+    "networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", ServiceCIDR, namespaced=False
+)
 
 NAMESPACES = _untyped("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = _untyped("", "v1", "nodes", "Node", namespaced=False)

@@ -1,7 +1,7 @@
 """Kubernetes objects, with only the fields that Tulle reads.
 
 Unknown fields are skipped while decoding, so a newer API server changes nothing here, and an informer
-holds no more than these fields in memory.
+holds no more than these fields in memory. Services and their endpoints: ``services``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
+class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``metadata`` of every object; ``namespace`` is empty for what belongs to the whole cluster."""
 
     name: str
@@ -55,3 +55,44 @@ class Node(msgspec.Struct, frozen=True):
     metadata: ObjectMeta
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+
+class PodIP(msgspec.Struct, frozen=True, gc=False):
+    """One of ``status.podIPs``."""
+
+    ip: str = ""
+
+
+class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """``node_name`` is empty until the Pod is scheduled."""
+
+    node_name: str = ""
+    host_network: bool = False
+
+
+class PodStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """``phase`` is Pending, Running, Succeeded, Failed or Unknown."""
+
+    phase: str = ""
+    pod_ips: tuple[PodIP, ...] | None = msgspec.field(name="podIPs", default=None)
+
+
+class Pod(msgspec.Struct, frozen=True, gc=False):
+    """A v1 Pod."""
+
+    metadata: ObjectMeta
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class Namespace(msgspec.Struct, frozen=True, gc=False):
+    """A v1 Namespace."""
+
+    metadata: ObjectMeta
+
+
+class ConfigMap(msgspec.Struct, frozen=True, gc=False):
+    """A v1 ConfigMap; what is not UTF-8 (``binaryData``) is not here."""
+
+    metadata: ObjectMeta
+    data: dict[str, str] | None = None
