@@ -32,6 +32,9 @@ QUESTION = 12
 QUESTION_NAME = b"\xc0\x0c"
 """A pointer to the name in the question, as the client wrote it (D-10)."""
 
+RECORD_HEAD = 12
+"""Bytes before the data of a record whose owner is a pointer."""
+
 MAX_ADDITIONAL = 16
 """More records than this in a query's additional section are nothing that a resolver sends."""
 
