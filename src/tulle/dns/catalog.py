@@ -21,7 +21,7 @@ class Catalog:
     """Keeps ``zone`` in step with the objects that it is told of. One thread, no I/O."""
 
     def __init__(self, zone: Zone) -> None:
-        self._zone = zone
+        self.zone = zone
         self._services: dict[Key, Service] = {}
         self._slices: dict[Key, EndpointSlice] = {}
         self._by_service: dict[Key, dict[Key, EndpointSlice]] = {}
@@ -45,10 +45,10 @@ class Catalog:
         if new is not None:
             self._namespaces[key] = new
             if not known:
-                self._zone.add_namespace(name)
+                self.zone.add_namespace(name)
         elif known:
             del self._namespaces[key]
-            self._zone.remove_namespace(name)
+            self.zone.remove_namespace(name)
 
     def set_service(self, key: Key, new: Service | None) -> None:
         """``None``: it is gone."""
@@ -57,7 +57,7 @@ class Catalog:
             self._services.pop(key, None)
         else:
             self._services[key] = new
-        self._zone.replace(before, self._records(key))
+        self.zone.replace(before, self._records(key))
 
     def set_slice(self, key: Key, new: EndpointSlice | None) -> None:
         """``None``: it is gone. A slice may also change whose it is (S-04)."""
@@ -67,7 +67,7 @@ class Catalog:
         before = {owner: self._records(owner) for owner in touched}
         self._put_slice(key, old, new)
         for owner in touched:
-            self._zone.replace(before[owner], self._records(owner))
+            self.zone.replace(before[owner], self._records(owner))
 
     def _put_slice(self, key: Key, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         owner = _owner(old) if old else None
@@ -89,7 +89,7 @@ class Catalog:
             return {}
         own = self._by_service.get(key, {})
         slices = [own[name] for name in sorted(own)]
-        return of_service(service, slices, self._zone.options)
+        return of_service(service, slices, self.zone.options)
 
     def is_headless(self, part: EndpointSlice) -> bool:
         """Whether DNS answers with this slice's endpoints."""
@@ -121,7 +121,7 @@ class Catalog:
 
     def rebuild(self, zone: Zone) -> None:
         """Fills another, empty zone, whose options differ, with the same objects."""
-        self._zone = zone
+        self.zone = zone
         for _, name in self._namespaces:
             zone.add_namespace(name)
         for key in self._services:

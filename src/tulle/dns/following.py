@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 SNAPSHOT_SECONDS = 10.0
 """At most this much of the cluster's history is missing in a snapshot."""
 
+_Any = Informer[Service] | Informer[EndpointSlice] | Informer[Namespace]
 _T = TypeVar("_T", Service, EndpointSlice, Namespace)
 
 
@@ -71,10 +72,7 @@ class Follower:
 
     async def _settle(self) -> None:
         """Then keeps the snapshot. The first lists are long-lived, so the collector need not look at them."""
-        followed: Iterable[
-            tuple[type[Objects], Informer[Service] | Informer[EndpointSlice] | Informer[Namespace]]
-        ]
-        followed = (
+        followed: tuple[tuple[type[Objects], _Any], ...] = (
             (Namespace, self._namespaces),
             (EndpointSlice, self._slices),
             (Service, self._services),
@@ -96,7 +94,7 @@ class Follower:
             await asyncio.sleep(SNAPSHOT_SECONDS)
 
     def _measure(self, change: Change[EndpointSlice]) -> None:
-        """How long ago what changed a headless Service's endpoints happened (D-29); not for the first list."""
+        """How long ago a headless Service's endpoints changed (D-29); not for the first list."""
         part = change.new
         if part is None or not self._slices.synced.is_set() or not self._catalog.is_headless(part):
             return

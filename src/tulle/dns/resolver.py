@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from tulle.dns import wire
+from tulle.dns.forward import Forwarder, Respond
 from tulle.dns.statistics import RCODES, TYPES, Statistics
 from tulle.dns.wire import Malformed, Query, Section
 from tulle.dns.zone import Alias, Zone
@@ -19,16 +18,6 @@ queries = logging.getLogger("tulle.dns.queries")
 
 MOST_ALIASES_AT_ONCE = 1000
 """ExternalNames that are being resolved; one more is answered with SERVFAIL instead of growing memory."""
-
-
-class Forwarding(Protocol):
-    """Names that are not the cluster's."""
-
-    def answer(self, query: Query, raw: bytes, respond: Callable[[bytes], None]) -> None:
-        """Calls ``respond`` exactly once with a whole message, now or later."""
-
-    def resolve(self, name: bytes, qtype: int) -> Awaitable[tuple[int, Section]]:
-        """(rcode, records) of a name that a Service is an alias for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +33,64 @@ class Resolver:
     """``ready`` is False until the zone is known: until then nobody is told that a name does not exist."""
 
     def __init__(
-        self, zone: Zone, forwarder: Forwarding, statistics: Statistics, *, log_queries: bool = False
+        self, zone: Zone, forwarder: Forwarder, statistics: Statistics, *, log_queries: bool = False
     ) -> None:
         self.zone = zone
-        self.forwarder = forwarder
         self.ready = False
+        self.log_queries = log_queries
+        self.steps_before = False
+        """Whether the configuration has rewrites or hosts, which come before the zone."""
+        self.open = 0
+        """Queries that wait for their answer."""
+        self._forwarder = forwarder
         self._statistics = statistics
-        self._log_queries = log_queries
         self._aliases: set[asyncio.Task[None]] = set()
 
-    @property
-    def pending(self) -> int:
-        """Aliases that are being resolved."""
-        return len(self._aliases)
-
-    def handle(self, data: bytes, way: Transport, client: object, respond: Callable[[bytes], None]) -> bool:
+    def handle(self, data: bytes, way: Transport, client: object, respond: Respond) -> bool:
         """Calls ``respond`` once with what to send, now or later; False: the packet deserves no answer."""
         began = time.perf_counter()
         try:
             query = wire.parse_query(data, way.limit)
         except Malformed as error:
             return self._reject(data, error, respond)
-        found = self.zone.answer(query) if self.ready else None
-        ours = found is not None or self.zone.covers(query.name)
-        then = _Open(self, query, data, way, client, respond, began, ours)
-        if type(found) is bytes:
-            then(found)
-        elif isinstance(found, Alias):
-            self._resolve(found, then)
-        elif ours:
-            then(wire.message(query, wire.SERVFAIL, authoritative=False))
+        self.open += 1
+        then = _Open(self, query, data, way, client, respond, began, True)
+        if self.steps_before:
+            self._first_steps(query, data, then)
         else:
-            self.forwarder.answer(query, data, then)
+            self._answer(query, data, then, then)
         return True
 
-    def _reject(self, data: bytes, error: Malformed, respond: Callable[[bytes], None]) -> bool:
+    def _first_steps(self, query: Query, data: bytes, then: _Open) -> None:
+        """Rewrites and hosts: the order of CoreDNS' plugins."""
+        rewritten = self._forwarder.rewrite(query, data)
+        if rewritten:
+            restore = rewritten.restore
+            query, data = rewritten.query, rewritten.raw
+        local = self._forwarder.hosts(query)
+        if rewritten is None:
+            if local is not None:
+                then(local)
+            else:
+                self._answer(query, data, then, then)
+        elif local is not None:
+            then(restore(local))
+        else:
+            self._answer(query, data, then, lambda answer: then(restore(answer)))
+
+    def _answer(self, query: Query, data: bytes, then: _Open, respond: Respond) -> None:
+        found = self.zone.answer(query) if self.ready else None
+        if type(found) is bytes:
+            respond(found)
+        elif isinstance(found, Alias):
+            self._resolve(found, query, respond)
+        elif self.zone.covers(query.name):
+            respond(wire.message(query, wire.SERVFAIL, authoritative=False))
+        else:
+            then.ours = False
+            self._forwarder.answer(query, data, respond)
+
+    def _reject(self, data: bytes, error: Malformed, respond: Respond) -> bool:
         answer = wire.rejection(data, error)
         if answer is None or error.rcode is None:
             self._statistics.dropped.inc("no query")
@@ -90,6 +102,7 @@ class Resolver:
     def finish(self, done: _Open, answer: bytes) -> None:
         """Sends what the client takes of ``answer``, and counts it."""
         query, way = done.query, done.way
+        self.open -= 1
         if len(answer) > query.size:
             answer = wire.fit(answer, query)
         done.respond(answer)
@@ -100,30 +113,30 @@ class Resolver:
         cells.response_size.observe(len(answer))
         cells.duration.observe(took)
         self._statistics.result(done.ours, answer[3] & 0xF).value += 1
-        if self._log_queries:
+        if self.log_queries:
             _log_query(done, answer, took)
 
-    def _resolve(self, alias: Alias, then: _Open) -> None:
+    def _resolve(self, alias: Alias, query: Query, respond: Respond) -> None:
         if len(self._aliases) >= MOST_ALIASES_AT_ONCE:
-            then(wire.message(then.query, wire.SERVFAIL))
+            respond(wire.message(query, wire.SERVFAIL))
             return
         task = asyncio.get_running_loop().create_task(
-            self._follow(alias, then), name=f"resolve {wire.text(alias.target)}"
+            self._follow(alias, query, respond), name=f"resolve {wire.text(alias.target)}"
         )
         self._aliases.add(task)
         task.add_done_callback(self._aliases.discard)
 
-    async def _follow(self, alias: Alias, then: _Open) -> None:
+    async def _follow(self, alias: Alias, query: Query, respond: Respond) -> None:
         """A target that fails is an answer that fails (D-09, D-23); one that does not exist says so."""
-        known = alias.known
         try:
-            rcode, found = await self.forwarder.resolve(alias.target, then.query.type)
+            rcode, records = await self._forwarder.resolve(alias.target, query.type)
         except Exception:
             self._statistics.panics.value += 1
             log.exception("resolving %s failed", wire.text(alias.target))
-            rcode, found = wire.SERVFAIL, wire.EMPTY
-        whole = Section(known.count + found.count, known.records + found.records)
-        then(wire.message(then.query, rcode, whole))
+            rcode, records = wire.SERVFAIL, ()
+        found = b"".join(record.wire() for record in records)
+        whole = Section(alias.known.count + len(records), alias.known.records + found)
+        respond(wire.message(query, rcode, whole))
 
 
 @dataclass(slots=True)
@@ -135,7 +148,7 @@ class _Open:
     raw: bytes
     way: Transport
     client: object
-    respond: Callable[[bytes], None]
+    respond: Respond
     began: float
     ours: bool
 

@@ -29,11 +29,14 @@ _TYPES = {4: wire.A, 6: wire.AAAA}
 
 @dataclass(frozen=True)
 class Options:
-    """``ttl`` in seconds. With ``pod_names`` an endpoint without hostname is called as its Pod is (D-06)."""
+    """``ttl`` in seconds. With ``pod_names`` an endpoint without hostname is called as its Pod is (D-06);
+    with ``pods`` there are names for Pods' addresses (D-20).
+    """
 
     zone: bytes = to_wire("cluster.local")
     ttl: int = 30
     pod_names: bool = False
+    pods: bool = True
 
     @property
     def services(self) -> bytes:

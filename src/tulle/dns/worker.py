@@ -21,9 +21,10 @@ import uvloop
 from tulle import logs
 from tulle.dns import http
 from tulle.dns.catalog import Catalog
+from tulle.dns.configuration import Configuration
 from tulle.dns.following import Follower
 from tulle.dns.names import to_wire
-from tulle.dns.resolver import Forwarding, Resolver
+from tulle.dns.resolver import Resolver
 from tulle.dns.service_records import Options
 from tulle.dns.settings import Settings
 from tulle.dns.snapshot import Snapshot
@@ -40,26 +41,32 @@ log = logging.getLogger(__name__)
 FIRST_WAIT = 2.0
 """Seconds for which queries wait for the API when there is no snapshot, before they get SERVFAIL."""
 
-DRAIN_SECONDS = 5.0
-"""For answers that are due, when told to stop."""
+_LOOK = 0.02
+DRAIN_LOOKS = 250
+"""When told to stop: seconds between two looks whether the last answer is sent, and how many."""
+
+
+class _Ended(Exception):
+    """Ends the tasks that would go on for ever."""
 
 
 class Worker:
     """Answers from ``go`` to ``stop``; lives until the last answer is sent."""
 
-    def __init__(
-        self, settings: Settings, sockets: Sockets, client: Client, forwarder: Forwarding, stats: Statistics
-    ) -> None:
-        zone = Zone(Options(to_wire(settings.zone)), map(ip_address, settings.listen))
-        catalog = Catalog(zone)
-        state = Path(settings.state_dir)
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._follower = Follower(client, catalog, Snapshot(state), stats.programming)
-        self._resolver = Resolver(zone, forwarder, stats, log_queries=settings.log_queries)
-        self._statistics = stats
+    def __init__(self, settings: Settings, sockets: Sockets, client: Client) -> None:
         self._control = sockets.pop("control")
         self._rendezvous = sockets.pop("rendezvous")
         self._sockets = sockets
+        state = Path(settings.state_dir)
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        zone = to_wire(settings.zone)
+        self._statistics = stats = Statistics(settings.port, zone)
+        self._configuration = Configuration(settings, client, stats.registry)
+        own = tuple(map(ip_address, settings.listen))
+        catalog = Catalog(Zone(Options(zone), own))
+        self._follower = Follower(client, catalog, Snapshot(state), stats.programming)
+        self._resolver = Resolver(catalog.zone, self._configuration.forwarder, stats)
+        self._configuration.serve(self._resolver, catalog, own)
         self._udp = [UdpListener(each, self._resolver, stats) for each in _of_kind("udp", sockets)]
         self._tcp = [TcpListener(each, self._resolver, stats) for each in _of_kind("tcp", sockets)]
         self._go, self._stop = asyncio.Event(), asyncio.Event()
@@ -73,17 +80,18 @@ class Worker:
         self._control.setblocking(False)
         loop.add_reader(self._control.fileno(), self._hear)
         self._follower.load()
-        async with asyncio.TaskGroup() as tasks:
-            self._follower.start(tasks)
-            lasting = [
-                tasks.create_task(self._get_ready(), name="get ready"),
-                tasks.create_task(self._close_idle(), name="close idle connections"),
-            ]
-            await self._serve_pages()
-            await self._serve()
-            await self._end()
-            for task in (*lasting, *tasks._tasks):
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._follower.start(tasks)
+                self._configuration.start(tasks)
+                tasks.create_task(self._get_ready(), name="get ready")
+                tasks.create_task(self._close_idle(), name="close idle connections")
+                await self._serve_pages()
+                await self._serve()
+                await self._end()
+                raise _Ended
+        except* _Ended:
+            await self._configuration.forwarder.close()
 
     async def _get_ready(self) -> None:
         await self._follower.ready.wait()
@@ -106,15 +114,15 @@ class Worker:
         await self._stop.wait()
 
     async def _end(self) -> None:
-        for listener in (*self._udp, *self._tcp):
-            listener.stop()
+        for udp in self._udp:
+            udp.stop()
+        for tcp in self._tcp:
+            tcp.stop()
         self._say(b"stopped")
-        deadline = asyncio.get_running_loop().time() + DRAIN_SECONDS
-        while self._busy() and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-
-    def _busy(self) -> bool:
-        return bool(self._resolver.pending or any(tcp.open for tcp in self._tcp))
+        for _ in range(DRAIN_LOOKS):
+            if not self._resolver.open and not any(tcp.open for tcp in self._tcp):
+                return
+            await asyncio.sleep(_LOOK)
 
     async def _close_idle(self) -> None:
         while True:
@@ -189,10 +197,8 @@ async def _first(*events: asyncio.Event) -> None:
 
 async def run(settings: Settings, sockets: Sockets) -> None:
     """Raises ``ConfigError`` when it cannot start."""
-    statistics = Statistics(settings.port, to_wire(settings.zone))
-    client = Client(resolve(Path(settings.kubeconfig) if settings.kubeconfig else None))
-    async with client:
-        await Worker(settings, sockets, client, NoForwarding(), statistics).run()
+    async with Client(resolve(Path(settings.kubeconfig) if settings.kubeconfig else None)) as client:
+        await Worker(settings, sockets, client).run()
 
 
 def main() -> None:

@@ -172,7 +172,7 @@ class Zone:
         namespace = name[name[0] + 1 :] if name[0] else b""
         if not namespace.endswith(self._pods) or len(namespace) == len(self._pods):
             return None
-        if namespace not in self._names:
+        if namespace not in self._names or not self.options.pods:
             return None
         label = name[1 : name[0] + 1].decode("latin-1")
         text = (

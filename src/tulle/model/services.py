@@ -108,7 +108,7 @@ class SliceLabels(msgspec.Struct, frozen=True, gc=False):
 
 
 class SliceAnnotations(msgspec.Struct, frozen=True, gc=False):
-    """When what changed a slice happened, as RFC 3339, to measure how long it took until it counted (D-29)."""
+    """When what changed a slice happened, as RFC 3339: to measure the time until it counts (D-29)."""
 
     last_change_trigger_time: str | None = msgspec.field(
         name="endpoints.kubernetes.io/last-change-trigger-time", default=None
