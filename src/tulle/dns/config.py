@@ -6,6 +6,7 @@ belongs to the scope with the longest zone that covers it (D-23).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +21,10 @@ Pods = Literal["insecure", "verified", "disabled"]
 DNS_PORT: Final = 53
 MOST_UPSTREAMS: Final = 15
 """CoreDNS takes no more in one ``forward``."""
+
+
+_BRACKETS: Final = re.compile(r"\[([^\]]+)\](?::([0-9]{1,9}))?")
+_ONE_COLON: Final = re.compile(r"([^:\[]+):([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +65,9 @@ class Endpoint(NamedTuple):
 
 def parse_endpoint(text: str, port: int = DNS_PORT) -> Endpoint:
     """``10.0.0.1``, ``10.0.0.1:53``, ``fd00::1``, ``[fd00::1]:53``. Raises ``ValueError``."""
-    host, number = text, ""
-    if text.startswith("["):
-        host, _, number = text[1:].partition("]")
-        if number and not number.startswith(":"):
-            raise ValueError(f"{text!r} is no address; give 10.0.0.1, 10.0.0.1:53 or [fd00::1]:53")
-        number = number.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, number = text.partition(":")
-    if number and not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
+    match = _BRACKETS.fullmatch(text) or _ONE_COLON.fullmatch(text)
+    host, number = match.groups() if match else (text, None)
+    if number is not None and not 0 < int(number) < 65536:
         raise ValueError(f"the port of {text!r} cannot be right; give 1 to 65535")
     try:
         address = str(ip_address(host))

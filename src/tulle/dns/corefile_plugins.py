@@ -181,8 +181,8 @@ def _upstreams(draft: Draft, line: Line, texts: list[str]) -> tuple[Endpoint, ..
             found.append(_upstream(line, text.removeprefix("dns://")))
     if not found and SYSTEM_FILE not in texts:
         raise line.bad("forward: no upstream is left that can be asked; give one like 10.0.0.1")
-    if len(found) > MOST_UPSTREAMS:
-        raise line.bad(f"forward: {len(found)} upstreams are given, at most {MOST_UPSTREAMS} are taken")
+    if len(texts) > MOST_UPSTREAMS:
+        raise line.bad(f"forward: {len(texts)} upstreams are given, at most {MOST_UPSTREAMS} are taken")
     return tuple(dict.fromkeys(found))
 
 

@@ -78,18 +78,18 @@ class Sources:
             config = config.with_upstreams(self._kube_dns.upstreams)
         if self._kube_dns.stubs:
             config = config.with_stubs(self._kube_dns.stubs)
-        return Config(config.scopes, (*config.problems, *(p for ps in self._problems.values() for p in ps)))
+        problems = () if "corefile" in self._problems else config.problems  # lines of another text
+        return Config(config.scopes, problems + tuple(p for found in self._problems.values() for p in found))
 
 
 async def follow(path: Path, changed: Callable[[str | None], None], interval: float = _LOOK) -> None:
     """Calls ``changed`` with the text of the file, first now and then whenever it is another; never ends."""
-    last: str | None = ""
-    first = True
+    last: object = follow  # nothing that a file could say
     while True:
         text = _read(path)
-        if first or text != last:
+        if text != last:
             changed(text)
-        first, last = False, text
+        last = text
         await asyncio.sleep(interval)
 
 
