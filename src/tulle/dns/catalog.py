@@ -15,6 +15,9 @@ from tulle.model.objects import Namespace
 from tulle.model.services import EndpointSlice, Service
 
 Objects = Service | EndpointSlice | Namespace
+SliceKey = tuple[bool, str, str]
+"""Whether it is labelled as headless, namespace, name: both kinds are listed for themselves, so a slice
+that changes its kind is added as one and deleted as the other, in any order."""
 
 
 class Catalog:
@@ -23,8 +26,8 @@ class Catalog:
     def __init__(self, zone: Zone) -> None:
         self.zone = zone
         self._services: dict[Key, Service] = {}
-        self._slices: dict[Key, EndpointSlice] = {}
-        self._by_service: dict[Key, dict[Key, EndpointSlice]] = {}
+        self._slices: dict[SliceKey, EndpointSlice] = {}
+        self._by_service: dict[Key, dict[SliceKey, EndpointSlice]] = {}
         self._namespaces: dict[Key, Namespace] = {}
 
     @property
@@ -59,7 +62,7 @@ class Catalog:
             self._services[key] = new
         self.zone.replace(before, self._records(key))
 
-    def set_slice(self, key: Key, new: EndpointSlice | None) -> None:
+    def set_slice(self, key: SliceKey, new: EndpointSlice | None) -> None:
         """``None``: it is gone. A slice may also change whose it is (S-04)."""
         old = self._slices.get(key)
         owners = {owner for each in (old, new) if each and (owner := _owner(each))}
@@ -69,7 +72,7 @@ class Catalog:
         for owner in touched:
             self.zone.replace(before[owner], self._records(owner))
 
-    def _put_slice(self, key: Key, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+    def _put_slice(self, key: SliceKey, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         owner = _owner(old) if old else None
         if owner:
             own = self._by_service[owner]
@@ -96,17 +99,20 @@ class Catalog:
         owner = _owner(part)
         return owner is not None and _is_headless(self._services.get(owner))
 
-    def settle(self, kind: type[Objects], listed: Container[Key]) -> None:
-        """The API has listed everything of ``kind``: what is known from before and not listed is gone."""
-        if kind is Service:
-            for key in [key for key in self._services if key not in listed]:
-                self.set_service(key, None)
-        elif kind is EndpointSlice:
-            for key in [key for key in self._slices if key not in listed]:
-                self.set_slice(key, None)
-        else:
-            for key in [key for key in self._namespaces if key not in listed]:
-                self.set_namespace(key, None)
+    def settle_namespaces(self, listed: Container[Key]) -> None:
+        """The API has listed all Namespaces: what is known from before and not listed is gone."""
+        for key in [key for key in self._namespaces if key not in listed]:
+            self.set_namespace(key, None)
+
+    def settle_services(self, listed: Container[Key]) -> None:
+        """As for Namespaces."""
+        for key in [key for key in self._services if key not in listed]:
+            self.set_service(key, None)
+
+    def settle_slices(self, headless: bool, listed: Container[Key]) -> None:
+        """As for Namespaces, for slices with or without the label."""
+        for key in [key for key in self._slices if key[0] is headless and key[1:] not in listed]:
+            self.set_slice(key, None)
 
     def load(self, objects: Iterable[Objects]) -> None:
         """Takes the objects of a snapshot; slices first, so that no Service is put together twice."""
@@ -115,7 +121,8 @@ class Catalog:
             if isinstance(each, Service):
                 self.set_service(key, each)
             elif isinstance(each, EndpointSlice):
-                self.set_slice(key, each)
+                labels = each.metadata.labels
+                self.set_slice((labels is not None and labels.headless is not None, *key), each)
             else:
                 self.set_namespace(key, each)
 

@@ -7,9 +7,10 @@ import gc
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
-from tulle.dns.catalog import Catalog, Objects
+from tulle.dns.catalog import Catalog
 from tulle.dns.metrics import Histogram
 from tulle.dns.snapshot import Snapshot
 from tulle.kube.cache import Change
@@ -23,7 +24,11 @@ log = logging.getLogger(__name__)
 SNAPSHOT_SECONDS = 10.0
 """At most this much of the cluster's history is missing in a snapshot."""
 
-_Any = Informer[Service] | Informer[EndpointSlice] | Informer[Namespace]
+HEADLESS = "service.kubernetes.io/headless"
+OTHERS = f"!{HEADLESS},endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io"
+"""Slices of Services with a ClusterIP are the most, and none of DNS's business: they are not asked for. Those
+made by hand or mirrored may be of a headless Service without saying so."""
+
 _T = TypeVar("_T", Service, EndpointSlice, Namespace)
 
 
@@ -39,14 +44,20 @@ class Follower:
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
         self._services = self._informer(client, SERVICE, catalog.set_service)
-        self._slices = self._informer(client, ENDPOINT_SLICE, catalog.set_slice)
         self._namespaces = self._informer(client, NAMESPACE, catalog.set_namespace)
-        self._slices.subscribe(self._measure)
+        self._slices = {
+            True: self._informer(client, ENDPOINT_SLICE, partial(self._set_slice, True), HEADLESS),
+            False: self._informer(client, ENDPOINT_SLICE, partial(self._set_slice, False), OTHERS),
+        }
 
     def _informer(
-        self, client: Source, resource: Resource[_T], put: Callable[[Key, _T | None], None]
+        self,
+        client: Source,
+        resource: Resource[_T],
+        put: Callable[[Key, _T | None], None],
+        selector: str | None = None,
     ) -> Informer[_T]:
-        informer: Informer[_T] = Informer(client, resource)
+        informer: Informer[_T] = Informer(client, resource, label_selector=selector)
 
         def handle(change: Change[_T]) -> None:
             put(change.key, change.new)
@@ -54,6 +65,11 @@ class Follower:
 
         informer.subscribe(handle)
         return informer
+
+    def _set_slice(self, headless: bool, key: Key, new: EndpointSlice | None) -> None:
+        self._catalog.set_slice((headless, *key), new)
+        if new is not None and self._slices[headless].synced.is_set():
+            self._measure(new)
 
     def load(self) -> None:
         """What was known when the last process wrote it down."""
@@ -66,20 +82,20 @@ class Follower:
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """All tasks go on for ever."""
         tasks.create_task(self._services.run(), name="follow Services")
-        tasks.create_task(self._slices.run(), name="follow EndpointSlices")
+        tasks.create_task(self._slices[True].run(), name="follow headless Services' EndpointSlices")
+        tasks.create_task(self._slices[False].run(), name="follow other EndpointSlices")
         tasks.create_task(self._namespaces.run(), name="follow Namespaces")
         tasks.create_task(self._settle(), name="settle after the first lists")
 
     async def _settle(self) -> None:
         """Then keeps the snapshot. The first lists are long-lived, so the collector need not look at them."""
-        followed: tuple[tuple[type[Objects], _Any], ...] = (
-            (Namespace, self._namespaces),
-            (EndpointSlice, self._slices),
-            (Service, self._services),
-        )
-        for kind, informer in followed:
+        await self._namespaces.synced.wait()
+        self._catalog.settle_namespaces(self._namespaces.objects)
+        for headless, informer in self._slices.items():
             await informer.synced.wait()
-            self._catalog.settle(kind, informer.objects)
+            self._catalog.settle_slices(headless, informer.objects)
+        await self._services.synced.wait()
+        self._catalog.settle_services(self._services.objects)
         self.ready.set()
         gc.collect()
         gc.freeze()
@@ -93,14 +109,11 @@ class Follower:
                 log.warning("the snapshot cannot be written: %s", error)
             await asyncio.sleep(SNAPSHOT_SECONDS)
 
-    def _measure(self, change: Change[EndpointSlice]) -> None:
+    def _measure(self, part: EndpointSlice) -> None:
         """How long ago a headless Service's endpoints changed (D-29); not for the first list."""
-        part = change.new
-        if part is None or not self._slices.synced.is_set() or not self._catalog.is_headless(part):
-            return
         told = part.metadata.annotations
         seconds = seconds_since(told.last_change_trigger_time or "") if told else None
-        if seconds is not None:
+        if seconds is not None and self._catalog.is_headless(part):
             self._programming.observe(max(seconds, 0.0), "headless_with_selector")
 
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from struct import Struct
 
-import msgspec
-
 from tulle.dns import wire
 from tulle.dns.names import to_wire
 from tulle.model.address import Address
@@ -22,7 +20,7 @@ from tulle.model.services import Endpoint, EndpointSlice, Service
 NEGATIVE_TTL = 5
 """Seconds at most that "no such name" may be kept: a Service that is made now should be found soon."""
 
-_SRV = Struct("!HHH")
+SRV = Struct("!HHH")
 _LABEL = re.compile(r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?", re.ASCII)
 _TYPES = {4: wire.A, 6: wire.AAAA}
 
@@ -44,12 +42,8 @@ class Options:
         return b"\x03svc" + self.zone
 
 
-class Records(msgspec.Struct, frozen=True, gc=False):
-    """All records of one name and type; their owner is a pointer to the question's name."""
-
-    each: tuple[bytes, ...]
-    additional: wire.Section = wire.EMPTY
-
+Records = tuple[bytes, ...]
+"""All records of one name and type; their owner is a pointer to the question's name."""
 
 RecordSet = dict[tuple[int, bytes], Records]
 """By type and name."""
@@ -72,7 +66,7 @@ def _external_name(name: bytes, target: str, ttl: int) -> RecordSet:
         data = to_wire(target)
     except ValueError:
         return {}
-    return {(wire.CNAME, name): Records((_own(wire.CNAME, ttl, data),))}
+    return {(wire.CNAME, name): (_own(wire.CNAME, ttl, data),)}
 
 
 def _cluster_ip(name: bytes, service: Service, ttl: int) -> RecordSet:
@@ -80,15 +74,12 @@ def _cluster_ip(name: bytes, service: Service, ttl: int) -> RecordSet:
     spec = service.spec
     found = [address for text in spec.cluster_ips or (spec.cluster_ip,) if (address := _address(text))]
     records = addresses(name, found, ttl)
-    extra = _glue(name, found, ttl)
     for port in spec.ports or ():
         if found and port.name:
-            data = _SRV.pack(0, 100, port.port) + name
-            records[wire.SRV, _port_name(port.name, port.protocol) + name] = Records(
-                (_own(wire.SRV, ttl, data),), wire.Section(len(found), extra)
-            )
+            owner = _port_name(port.name, port.protocol) + name
+            records[wire.SRV, owner] = (_own(wire.SRV, ttl, SRV.pack(0, 100, port.port) + name),)
     for address in found:
-        records[wire.PTR, reverse(address)] = Records((_own(wire.PTR, ttl, name),))
+        records[wire.PTR, reverse(address)] = (_own(wire.PTR, ttl, name),)
     return records
 
 
@@ -107,20 +98,17 @@ def _headless(name: bytes, slices: Iterable[EndpointSlice], options: Options) ->
     ttl = options.ttl
     records = addresses(name, (member.address for member in members), ttl)
     by_name: dict[bytes, list[Address]] = {}
-    for member in members:
-        by_name.setdefault(member.name, []).append(member.address)
-    for own, found in by_name.items():
-        records |= addresses(own, found, ttl)
-    records |= _headless_ports(name, members, by_name, ttl)
     pointers: dict[bytes, dict[bytes, None]] = {}
     for member in members:
+        by_name.setdefault(member.name, []).append(member.address)
         pointers.setdefault(reverse(member.address), {})[_own(wire.PTR, ttl, member.name)] = None
-    return records | {(wire.PTR, owner): Records(tuple(each)) for owner, each in pointers.items()}
+    for own, found in by_name.items():
+        records |= addresses(own, found, ttl)
+    records |= {(wire.PTR, owner): tuple(each) for owner, each in pointers.items()}
+    return records | _headless_ports(name, members, ttl)
 
 
-def _headless_ports(
-    name: bytes, members: Iterable[_Member], by_name: dict[bytes, list[Address]], ttl: int
-) -> RecordSet:
+def _headless_ports(name: bytes, members: Iterable[_Member], ttl: int) -> RecordSet:
     """N ready endpoints times M named ports (D-07)."""
     targets: dict[bytes, dict[tuple[int, bytes], None]] = {}
     for member in members:
@@ -130,11 +118,8 @@ def _headless_ports(
     records: RecordSet = {}
     for owner, found in targets.items():
         weight = max(1, 100 // len(found))
-        each = (_own(wire.SRV, ttl, _SRV.pack(0, weight, number) + target) for number, target in found)
-        extra = [(target, by_name[target]) for target in dict.fromkeys(target for _, target in found)]
-        glue = b"".join(_glue(target, found_here, ttl) for target, found_here in extra)
-        count = sum(len(dict.fromkeys(found_here)) for _, found_here in extra)
-        records[wire.SRV, owner] = Records(tuple(each), wire.Section(count, glue))
+        each = (_own(wire.SRV, ttl, SRV.pack(0, weight, number) + target) for number, target in found)
+        records[wire.SRV, owner] = tuple(each)
     return records
 
 
@@ -182,13 +167,7 @@ def addresses(name: bytes, found: Iterable[Address], ttl: int) -> RecordSet:
     for address in found:
         rtype = _TYPES[address.version]
         each.setdefault(rtype, {})[_own(rtype, ttl, address.packed)] = None
-    return {(rtype, name): Records(tuple(records)) for rtype, records in each.items()}
-
-
-def _glue(name: bytes, found: Iterable[Address], ttl: int) -> bytes:
-    """Address records for the additional section, where the owner must be written out."""
-    unique = dict.fromkeys(found)
-    return b"".join(wire.record(name, _TYPES[a.version], ttl, a.packed) for a in unique)
+    return {(rtype, name): tuple(records) for rtype, records in each.items()}
 
 
 def reverse(address: Address) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from tulle.dns.resolver import Resolver, Transport
 from tulle.dns.statistics import Statistics
@@ -92,8 +93,7 @@ class _Connection(asyncio.Protocol):
         self._active = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._client = transport.get_extra_info("peername")
         if not self._listener._opened(self):
             transport.abort()

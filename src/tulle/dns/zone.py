@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import islice
 
 from tulle.dns import wire
 from tulle.dns.names import suffixes, within
-from tulle.dns.service_records import NEGATIVE_TTL, Options, Records, RecordSet, addresses
+from tulle.dns.service_records import NEGATIVE_TTL, SRV, Options, Records, RecordSet, addresses
 from tulle.dns.wire import NOERROR, NXDOMAIN, Query, Section
 from tulle.model.address import Address
 
@@ -23,6 +24,7 @@ SCHEMA_VERSION = b"\x051.1.0"
 
 _ANY_ORDER = (wire.CNAME, wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.SOA, wire.NS)
 _MOST_ALIASES = 8
+_MOST_TARGETS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Zone:
         """``own`` are the addresses of the name server, for ``ns.dns.<zone>``."""
         self.options = options
         self._records: dict[int, dict[bytes, Records]] = {}
-        self._reverse: dict[bytes, tuple[Records, ...]] = {}
+        self._reverse: dict[bytes, Records] = {}
         self._names: dict[bytes, int] = {}
         self._pods = b"\x03pod" + options.zone
         self._serial = 0
@@ -52,9 +54,9 @@ class Zone:
         zone, ttl = self.options.zone, self.options.ttl
         server = b"\x02ns\x03dns" + zone
         records = addresses(server, own, ttl)
-        records[wire.NS, zone] = Records((wire.record(wire.QUESTION_NAME, wire.NS, ttl, server),))
+        records[wire.NS, zone] = (wire.record(wire.QUESTION_NAME, wire.NS, ttl, server),)
         version = wire.record(wire.QUESTION_NAME, wire.TXT, ttl, SCHEMA_VERSION)
-        records[wire.TXT, b"\x0bdns-version" + zone] = Records((version,))
+        records[wire.TXT, b"\x0bdns-version" + zone] = (version,)
         return records
 
     def replace(self, old: RecordSet, new: RecordSet) -> None:
@@ -82,7 +84,7 @@ class Zone:
 
     def _add(self, rtype: int, name: bytes, records: Records) -> None:
         if rtype == wire.PTR:
-            self._reverse[name] = (*self._reverse.get(name, ()), records)
+            self._reverse[name] = self._reverse.get(name, ()) + records
             return
         self._records.setdefault(rtype, {})[name] = records
         self._count(name, 1)
@@ -90,11 +92,11 @@ class Zone:
     def _remove(self, rtype: int, name: bytes, records: Records) -> None:
         """A Pod can be behind several headless Services, so a reverse name can be of several, too (D-08)."""
         if rtype == wire.PTR:
-            left = list(self._reverse[name])
-            left.remove(records)
-            self._reverse[name] = tuple(left)
-            if not left:
-                del self._reverse[name]
+            left = list(self._reverse.pop(name))
+            for each in records:
+                left.remove(each)
+            if left:
+                self._reverse[name] = tuple(left)
             return
         del self._records[rtype][name]
         self._count(name, -1)
@@ -122,12 +124,14 @@ class Zone:
 
     def answer(self, query: Query) -> bytes | Alias | None:
         """A whole message, an alias to resolve first, or None: the name is not ours."""
-        if query.type == wire.PTR:
-            found = self._pointer(query.name)
+        qtype, name = query.type, query.name
+        if qtype == wire.PTR:
+            found: Records | None = tuple(dict.fromkeys(self._reverse.get(name, ())))
         else:
-            found = self._records[query.type].get(query.name) if query.type in self._records else None
-        if found is not None:
-            return wire.message(query, NOERROR, _in_any_order(found.each), additional=found.additional)
+            found = self._records[qtype].get(name) if qtype in self._records else None
+        if found:
+            more = self._targets(found) if qtype == wire.SRV else wire.EMPTY
+            return wire.message(query, NOERROR, _in_any_order(found), additional=more)
         if not self.covers(query.name):
             return None
         aliases = self._records.get(wire.CNAME)
@@ -135,11 +139,15 @@ class Zone:
             return self._follow(query, aliases[query.name])
         return self._special(query)
 
-    def _pointer(self, name: bytes) -> Records | None:
-        found = self._reverse.get(name)
-        if found is None or len(found) == 1:
-            return found[0] if found else None
-        return Records(tuple(dict.fromkeys(each for records in found for each in records.each)))
+    def _targets(self, services: Records) -> Section:
+        """The addresses of SRV records' targets (D-03): once each, and as many as one is likely to need."""
+        count, records = 0, b""
+        names = dict.fromkeys(each[wire.RECORD_HEAD + SRV.size :] for each in services)
+        for name in islice(names, _MOST_TARGETS):
+            for rtype in (wire.A, wire.AAAA):
+                for each in self._records.get(rtype, {}).get(name, ()):
+                    count, records = count + 1, records + name + each[2:]
+        return Section(count, records)
 
     def _special(self, query: Query) -> bytes:
         """What no table has: apex SOA, ANY, Pods' names, and that there is nothing."""
@@ -148,7 +156,7 @@ class Zone:
         if query.type == wire.ANY:
             records = self._anything(query.name)
             if records:
-                return wire.message(query, NOERROR, _in_any_order(records.each))
+                return wire.message(query, NOERROR, _in_any_order(records))
         if query.name in self._names:
             return wire.message(query, NOERROR, authority=self._authority(query))
         address = self._pod(query.name)
@@ -160,7 +168,7 @@ class Zone:
         )
         if records is None:
             return wire.message(query, NOERROR, authority=self._authority(query))
-        return wire.message(query, NOERROR, Section(1, records.each[0]))
+        return wire.message(query, NOERROR, Section(1, records[0]))
 
     def _anything(self, name: bytes) -> Records | None:
         """One record set is enough of an answer to ANY, and no amplifier (RFC 8482 section 4.1)."""
@@ -196,13 +204,13 @@ class Zone:
         """Aliases within the zone are followed here, as far as is sane."""
         known, owner = b"", wire.QUESTION_NAME
         for count in range(1, _MOST_ALIASES + 1):
-            known += owner + alias.each[0][2:]
-            target = alias.each[0][wire.RECORD_HEAD :]
+            known += owner + alias[0][2:]
+            target = alias[0][wire.RECORD_HEAD :]
             if not self.covers(target):
                 return Alias(Section(count, known), target)
             found = self._records.get(query.type, {}).get(target)
             if found:
-                section = _in_any_order(tuple(target + each[2:] for each in found.each))
+                section = _in_any_order(tuple(target + each[2:] for each in found))
                 return wire.message(query, NOERROR, Section(count + section.count, known + section.records))
             following = self._records[wire.CNAME].get(target)
             if following is None:
