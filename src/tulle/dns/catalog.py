@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 
+from tulle.dns.objects import Service
 from tulle.dns.service_records import RecordSet, of_service
 from tulle.dns.zone import Zone
 from tulle.kube.resources import Key
 from tulle.model.objects import Namespace
-from tulle.model.services import EndpointSlice, Service
+from tulle.model.services import EndpointSlice
 
 Objects = Service | EndpointSlice | Namespace
 SliceKey = tuple[bool, str, str]

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 from tulle.dns.catalog import Catalog
 from tulle.dns.metrics import Histogram
+from tulle.dns.objects import SERVICES, Service
 from tulle.dns.snapshot import Snapshot
 from tulle.kube.cache import Change
 from tulle.kube.informer import Informer, Source
-from tulle.kube.resources import ENDPOINT_SLICE, NAMESPACE, SERVICE, Key, Resource
+from tulle.kube.resources import ENDPOINT_SLICE, NAMESPACE, Key, Resource
 from tulle.model.objects import Namespace
-from tulle.model.services import EndpointSlice, Service
+from tulle.model.services import EndpointSlice
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Follower:
         self._programming = programming
         self._changed = asyncio.Event()
         self.ready = asyncio.Event()
-        self._services = self._informer(client, SERVICE, catalog.set_service)
+        self._services = self._informer(client, SERVICES, catalog.set_service)
         self._namespaces = self._informer(client, NAMESPACE, catalog.set_namespace)
         self._slices = {
             True: self._informer(client, ENDPOINT_SLICE, partial(self._set_slice, True), HEADLESS),

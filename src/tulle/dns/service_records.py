@@ -14,8 +14,9 @@ from struct import Struct
 
 from tulle.dns import wire
 from tulle.dns.names import to_wire
+from tulle.dns.objects import Service
 from tulle.model.address import Address
-from tulle.model.services import Endpoint, EndpointSlice, Service
+from tulle.model.services import Endpoint, EndpointSlice
 
 NEGATIVE_TTL = 5
 """Seconds at most that "no such name" may be kept: a Service that is made now should be found soon."""

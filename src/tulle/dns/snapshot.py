@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from tulle.dns.catalog import Catalog, Objects
+from tulle.dns.objects import Service
 from tulle.model.objects import Namespace
-from tulle.model.services import EndpointSlice, Service
+from tulle.model.services import EndpointSlice
 
 log = logging.getLogger(__name__)
 

@@ -96,7 +96,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._client = transport.get_extra_info("peername")
         if not self._listener._opened(self):
-            transport.abort()
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener._closed(self)
