@@ -94,7 +94,10 @@ def is_ours(connection: socket.socket) -> bool:
 
 def accept_successor(listener: socket.socket, sockets: Sockets) -> socket.socket | None:
     """Gives all ``sockets`` and ``listener`` to who connects; None if that is nobody of ours."""
-    connection, _ = listener.accept()
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        return None
     try:
         if is_ours(connection):
             given = {**sockets, "rendezvous": listener}
@@ -163,11 +166,13 @@ class Supervisor:
             self._listen(self._rendezvous, self._accept)
 
     def _bind(self, name: str) -> socket.socket:
-        """Who holds the name but is not us keeps it: then only a planned restart is not possible."""
+        """Who holds the name but is not us keeps it: then nobody finds our socket, and takes it over."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with contextlib.suppress(OSError):
+        try:
             listener.bind(name)
-            listener.listen(4)
+        except OSError:
+            listener.bind("")
+        listener.listen(4)
         return listener
 
     def run(self) -> None:
