@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-import upstream_messages as m
 import pytest
+import upstream_messages as m
 from hypothesis import given
 from hypothesis import strategies as st
 
