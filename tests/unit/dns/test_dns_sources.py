@@ -13,6 +13,9 @@ from tulle.dns.names import to_wire
 from tulle.dns.sources import Sources, follow
 
 
+COREFILE = "ConfigMap kube-system/coredns, Corefile"
+
+
 def test_nameservers_of_resolv_conf_in_their_order_each_once() -> None:
     text = "# x\nsearch a\nnameserver 10.0.0.2\nnameserver  fd00::1 \nnameserver 10.0.0.2\noptions ndots:5\n"
     assert resolv.parse(text) == ((Endpoint("10.0.0.2"), Endpoint("fd00::1")), ())
@@ -131,10 +134,10 @@ def test_the_last_good_of_each_source_goes_on_counting() -> None:
     sources = Sources()
     sources.set_resolv("nameserver 10.0.0.1")
     sources.set_corefile(". {\n forward . 10.0.0.2\n bogus\n}")
-    assert [problem.line for problem in sources.config.problems] == [3]
+    assert [(p.source, p.line) for p in sources.config.problems] == [(COREFILE, 3)]
     sources.set_corefile(". {\n forward . nonsense\n}")
     assert _upstreams(sources, "example.com") == ("10.0.0.2",)
-    assert [(p.source, p.line, p.fatal) for p in sources.config.problems] == [("Corefile", 2, True)]
+    assert [(p.source, p.line, p.fatal) for p in sources.config.problems] == [(COREFILE, 2, True)]
     sources.set_kube_dns({"upstreamNameservers": "nonsense"})
     sources.set_resolv(None)
     assert _upstreams(sources, "example.com") == ("10.0.0.2",)
