@@ -75,6 +75,14 @@ async def test_silence_is_servfail_at_the_deadline_d23() -> None:
         assert len(dead.asked) == 2, "asked a second time, as the first query may have been lost"
 
 
+async def test_a_silent_upstream_is_probed_before_the_deadline() -> None:
+    patient = replace(PLAN, deadline=60.0)
+    async with upstream(silence) as dead, client(config(dead, plan=patient)) as dns:
+        waiting = dns.send("example.com")
+        await dead.until_probed()
+        assert not waiting.done()
+
+
 async def test_a_dead_upstream_is_found_alive_again() -> None:
     fast = replace(PLAN, max_fails=1)
     closed = _closed_port()

@@ -12,7 +12,6 @@ from tulle.dns.config import BadSource, Endpoint, Forward, parse_endpoint
 from tulle.dns.names import to_wire
 from tulle.dns.sources import Sources, follow
 
-
 COREFILE = "ConfigMap kube-system/coredns, Corefile"
 
 
