@@ -132,6 +132,21 @@ async def test_a_popular_name_is_fetched_again_before_it_is_over() -> None:
         assert dns.metric("coredns_cache_misses_total") == 1
 
 
+async def test_a_popular_name_stays_popular_when_it_is_renewed() -> None:
+    plan = replace(CACHE, prefetch=Prefetch(3))
+    async with upstream() as up, client(config(up, cache=plan)) as dns:
+        for passed in (0, 0, 28):
+            dns.clock.now += passed
+            await dns.ask("example.com")
+        await dns.ask("example.com")
+        await up.until_asked(2)
+        while _ttl(dns.send("example.com", ident=1).result()) != 30:
+            await dns.ask("example.com")
+        dns.clock.now += 28
+        await dns.ask("example.com")
+        await up.until_asked(3)
+
+
 UNPOPULAR = [
     ("asked once", Prefetch(), [28.0]),
     ("never", Prefetch(0), [0.0, 0.0, 28.0]),

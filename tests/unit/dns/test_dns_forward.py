@@ -31,6 +31,13 @@ async def test_a_good_upstream() -> None:
         assert asked.edns
 
 
+@pytest.mark.parametrize("force_tcp", [False, True])
+async def test_an_upstream_over_ipv6(force_tcp: bool) -> None:
+    plan = replace(PLAN, force_tcp=force_tcp)
+    async with upstream(host="::1") as up, client(config(up, plan=plan)) as dns:
+        assert _rcode(await dns.ask("example.com")) == wire.NOERROR
+
+
 async def test_an_edns_client_gets_an_opt_of_ours() -> None:
     async with upstream() as up, client(config(up)) as dns:
         answer = await dns.ask("example.com", edns=True)
@@ -121,7 +128,7 @@ def _wrong_id(asked: Asked) -> list[bytes]:
 
 
 def _wrong_question(asked: Asked) -> list[bytes]:
-    return [asked.reply(m.a("192.0.2.66"), asked=m.question("evil.example")), asked.reply(m.a())]
+    return [asked.reply(m.a("192.0.2.66"), asked=m.question("exampel.com")), asked.reply(m.a())]
 
 
 def _garbage(asked: Asked) -> list[bytes]:
@@ -168,7 +175,7 @@ async def test_a_truncated_answer_is_fetched_over_tcp() -> None:
         lambda asked: None,
         lambda asked: [b"x"],
         lambda asked: [asked.reply(m.a(), ident=asked.ident ^ 1)],
-        lambda asked: [asked.reply(m.a(), asked=m.question("evil.example"))],
+        lambda asked: [asked.reply(m.a(), asked=m.question("exampel.com"))],
         lambda asked: [asked.reply(flags=wire.QR | wire.TC)],
     ],
 )

@@ -102,14 +102,14 @@ class Upstream(asyncio.DatagramProtocol):
 
 
 @contextlib.asynccontextmanager
-async def upstream(behave: Behaviour = address) -> AsyncIterator[Upstream]:
+async def upstream(behave: Behaviour = address, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
     """One that listens on a free port, UDP and TCP."""
     loop = asyncio.get_running_loop()
     one = Upstream(behave)
-    server = await asyncio.start_server(one.serve_tcp, "127.0.0.1", 0)
+    server = await asyncio.start_server(one.serve_tcp, host, 0)
     port = server.sockets[0].getsockname()[1]
-    transport, _ = await loop.create_datagram_endpoint(lambda: one, ("127.0.0.1", port))
-    one.endpoint = Endpoint("127.0.0.1", port)
+    transport, _ = await loop.create_datagram_endpoint(lambda: one, (host, port))
+    one.endpoint = Endpoint(host, port)
     try:
         yield one
     finally:
