@@ -90,6 +90,7 @@ class Sources:
             config = config.with_upstreams(self._kube_dns.upstreams)
         if self._kube_dns.stubs:
             config = config.with_stubs(self._kube_dns.stubs)
+        config = config.without(self._own)
         problems = () if "corefile" in self._problems else config.problems  # lines of another text
         return Config(config.scopes, problems + tuple(p for found in self._problems.values() for p in found))
 

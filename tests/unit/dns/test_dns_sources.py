@@ -148,6 +148,18 @@ def test_the_last_good_of_each_source_goes_on_counting() -> None:
     assert _upstreams(sources, "example.com") == ("10.0.0.5",)
 
 
+def test_no_configmap_makes_the_server_ask_itself() -> None:
+    sources = Sources(own=frozenset({Endpoint("10.96.0.10")}))
+    sources.set_resolv("nameserver 10.0.0.1")
+    sources.set_corefile(". {\n forward . 10.96.0.10 10.0.0.2 10.96.0.10:54\n}")
+    assert _upstreams(sources, "example.com") == ("10.0.0.2", "10.96.0.10")
+    assert ["10.96.0.10:53 is this server itself" in p.reason for p in sources.config.problems] == [True]
+    sources.set_corefile(None)
+    sources.set_kube_dns({"stubDomains": '{"acme.local": ["10.96.0.10"]}'})
+    assert _upstreams(sources, "a.acme.local") == ()
+    assert len(sources.config.problems) == 1
+
+
 def test_no_nameserver_is_a_problem_but_no_failure() -> None:
     sources = Sources(own=frozenset({Endpoint("10.96.0.10")}))
     sources.set_resolv("nameserver 10.96.0.10")
