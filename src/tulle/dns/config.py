@@ -7,7 +7,7 @@ belongs to the scope with the longest zone that covers it (D-23).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
@@ -138,6 +138,10 @@ class Forward:
         """Whether this is for the name; a lower-case wire name."""
         return within(name, self.zone) and not any(within(name, zone) for zone in self.excluded)
 
+    def without(self, own: Set[Endpoint]) -> Forward:
+        """The same without these upstreams."""
+        return replace(self, upstreams=tuple(to for to in self.upstreams if to not in own))
+
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
@@ -216,6 +220,20 @@ class Config:
     def cluster(self) -> Cluster | None:
         """The first ``kubernetes`` of a Corefile, if there is one."""
         return next((scope.cluster for scope in self.scopes if scope.cluster), None)
+
+    def without(self, own: Set[Endpoint]) -> Config:
+        """No name is asked of this server itself, which would ask itself for ever; reported."""
+        looping = {to for scope in self.scopes for one in scope.forwards for to in one.upstreams if to in own}
+        if not looping:
+            return self
+        scopes = tuple(
+            replace(scope, forwards=tuple(forward.without(own) for forward in scope.forwards))
+            for scope in self.scopes
+        )
+        found = [
+            Problem("upstreams", 0, f"{to} is this server itself; it is left out") for to in sorted(looping)
+        ]
+        return replace(self, scopes=scopes, problems=(*self.problems, *found))
 
     def with_stubs(self, stubs: Mapping[str, tuple[Endpoint, ...]]) -> Config:
         """Names below a stub domain are asked of its upstreams only, whatever a Corefile says of them."""

@@ -96,6 +96,8 @@ class _Race:
             settled = await self._wait(patience)
             if settled is not None:
                 return settled
+            if upstream not in self.heard:
+                upstream.suspect()
         while self._running:
             settled = await self._wait(None)
             if settled is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +23,18 @@ class Sources:
 
     The Corefile is the ground, and without one ``.`` is forwarded to the nameservers of the file. On it the
     upstreams and stub domains of ``kube-dns`` are put, which are the more special wish.
+
+    ``own`` are the addresses that this server listens on; ``corefile_source`` is how problems of the Corefile
+    call it.
     """
 
-    def __init__(self, own: Set[Endpoint] = frozenset(), upstream_file: str = "/etc/resolv.conf") -> None:
+    def __init__(
+        self,
+        own: Set[Endpoint] = frozenset(),
+        upstream_file: str = "/etc/resolv.conf",
+        corefile_source: str = "ConfigMap kube-system/coredns, Corefile",
+    ) -> None:
+        self._corefile_source = corefile_source
         self._own = own
         self._upstream_file = upstream_file
         self._system: tuple[Endpoint, ...] = ()
@@ -54,7 +64,7 @@ class Sources:
             self._corefile = text
             self._problems.pop("corefile", None)
         except BadSource as error:
-            self._report("corefile", error.problem)
+            self._report("corefile", replace(error.problem, source=self._corefile_source))
         self.config = self._put_together()
 
     def set_kube_dns(self, data: Mapping[str, str] | None) -> None:
@@ -74,10 +84,13 @@ class Sources:
         config = Config((Scope(forwards=(Forward(self._system),)),))
         if self._corefile is not None:
             config = corefile.read(self._corefile, self._system)
+            problems = tuple(replace(one, source=self._corefile_source) for one in config.problems)
+            config = replace(config, problems=problems)
         if self._kube_dns.upstreams:
             config = config.with_upstreams(self._kube_dns.upstreams)
         if self._kube_dns.stubs:
             config = config.with_stubs(self._kube_dns.stubs)
+        config = config.without(self._own)
         problems = () if "corefile" in self._problems else config.problems  # lines of another text
         return Config(config.scopes, problems + tuple(p for found in self._problems.values() for p in found))
 

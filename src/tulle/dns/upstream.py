@@ -147,10 +147,10 @@ class Upstream:
         try:
             return await self._ask(question)
         except (OSError, EOFError, Untrusted) as error:
-            self._suspect()
+            self.suspect()
             raise Unanswered(f"{self.name}: {error}") from None
         except asyncio.CancelledError:
-            self._suspect()
+            self.suspect()
             raise
 
     def close(self) -> None:
@@ -204,7 +204,8 @@ class Upstream:
             port.close()
             self._retired.remove(port)
 
-    def _suspect(self) -> None:
+    def suspect(self) -> None:
+        """It failed, or is slow: probes begin, which tell whether it is down."""
         if self._closed or not self._plan.max_fails or (self._probing and not self._probing.done()):
             return
         self._probing = asyncio.create_task(self._probe(), name=f"probe upstream {self.name}")

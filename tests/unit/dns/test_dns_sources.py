@@ -12,6 +12,8 @@ from tulle.dns.config import BadSource, Endpoint, Forward, parse_endpoint
 from tulle.dns.names import to_wire
 from tulle.dns.sources import Sources, follow
 
+COREFILE = "ConfigMap kube-system/coredns, Corefile"
+
 
 def test_nameservers_of_resolv_conf_in_their_order_each_once() -> None:
     text = "# x\nsearch a\nnameserver 10.0.0.2\nnameserver  fd00::1 \nnameserver 10.0.0.2\noptions ndots:5\n"
@@ -131,10 +133,10 @@ def test_the_last_good_of_each_source_goes_on_counting() -> None:
     sources = Sources()
     sources.set_resolv("nameserver 10.0.0.1")
     sources.set_corefile(". {\n forward . 10.0.0.2\n bogus\n}")
-    assert [problem.line for problem in sources.config.problems] == [3]
+    assert [(p.source, p.line) for p in sources.config.problems] == [(COREFILE, 3)]
     sources.set_corefile(". {\n forward . nonsense\n}")
     assert _upstreams(sources, "example.com") == ("10.0.0.2",)
-    assert [(p.source, p.line, p.fatal) for p in sources.config.problems] == [("Corefile", 2, True)]
+    assert [(p.source, p.line, p.fatal) for p in sources.config.problems] == [(COREFILE, 2, True)]
     sources.set_kube_dns({"upstreamNameservers": "nonsense"})
     sources.set_resolv(None)
     assert _upstreams(sources, "example.com") == ("10.0.0.2",)
@@ -144,6 +146,18 @@ def test_the_last_good_of_each_source_goes_on_counting() -> None:
     sources.set_resolv("nameserver 10.0.0.5")
     assert sources.config.problems == ()
     assert _upstreams(sources, "example.com") == ("10.0.0.5",)
+
+
+def test_no_configmap_makes_the_server_ask_itself() -> None:
+    sources = Sources(own=frozenset({Endpoint("10.96.0.10")}))
+    sources.set_resolv("nameserver 10.0.0.1")
+    sources.set_corefile(". {\n forward . 10.96.0.10 10.0.0.2 10.96.0.10:54\n}")
+    assert _upstreams(sources, "example.com") == ("10.0.0.2", "10.96.0.10")
+    assert ["10.96.0.10:53 is this server itself" in p.reason for p in sources.config.problems] == [True]
+    sources.set_corefile(None)
+    sources.set_kube_dns({"stubDomains": '{"acme.local": ["10.96.0.10"]}'})
+    assert _upstreams(sources, "a.acme.local") == ()
+    assert len(sources.config.problems) == 1
 
 
 def test_no_nameserver_is_a_problem_but_no_failure() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 
 from tulle.dns import wire
-from tulle.dns.names import to_wire
 
 Record = tuple[bytes, int, int, bytes]
 """Owner, type, TTL, data."""
@@ -14,8 +13,9 @@ POINTER = b"\xc0\x0c"
 
 
 def question(name: str, qtype: int = wire.A) -> bytes:
-    """As it stands in a message, class IN."""
-    return to_wire(name) + struct.pack("!HH", qtype, wire.IN)
+    """As it stands in a message, class IN, in the capitals given."""
+    labels = name.encode().split(b".")
+    return b"".join(bytes([len(one)]) + one for one in labels) + b"\0" + struct.pack("!HH", qtype, wire.IN)
 
 
 def query(
