@@ -22,6 +22,11 @@ const volatile __u8 overlay_source_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x66
 const volatile struct contract_types {
 	struct drop_event drop_event;
 	enum contract contract;
+	enum flow_kind flow_kind;
+	enum service_index service_index;
+	enum on_empty on_empty;
+	enum client_kind client_kind;
+	enum socket_direction socket_direction;
 	enum transport transport;
 	enum hook hook;
 	enum reason reason;

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 /* The pin folder carries this number: raise it when a struct or a map changes its shape. */
-enum contract { CONTRACT_VERSION = 1 };
+enum contract { CONTRACT_VERSION = 2 };
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 struct address {
@@ -52,6 +52,129 @@ struct flow {
 	__u8 reserved[3];
 };
 
+/* What is known of a flow, by what its packets carry. */
+enum flow_kind {
+	FLOW_OF_STACK = 1,   /* the host's stack translates it, or saw its beginning: all of it is left to it */
+	FLOW_TRANSLATED = 2, /* between a client and a Service: its packets get other ends */
+};
+
+struct flow_state {
+	struct flow becomes; /* of FLOW_TRANSLATED: the ends that its packets get */
+	__u32 service;       /* and the Service's index in `services` */
+	__u32 set;           /* on the way to the backend: the set under which that was chosen or kept */
+	__u32 used;          /* seconds since boot: when a packet last went to the backend, within FLOW_REFRESH */
+	__u32 kind;          /* enum flow_kind */
+};
+
+/* Whose ports the fragments of a packet have; only the first of them carries these. */
+struct fragment {
+	struct address source, destination;
+	__u32 id;
+	__u8 protocol;
+	__u8 reserved[3];
+};
+
+struct ports {
+	__be16 source, destination;
+};
+
+/* Where a Service is reached, as packets and connect() name it. Port and protocol 0: any other port of it. */
+struct frontend {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 reserved;
+};
+
+/* One who serves: an endpoint's address and port. */
+struct backend {
+	struct address address;
+	__be16 port;
+	__u16 reserved;
+};
+
+/* What a frontend leads to: an index into `services`, or one of these. */
+enum service_index {
+	SERVICE_NO_PORT = 0, /* the address is a Service's, but it has no such port */
+	SERVICE_OF_NODE = 1, /* this node itself has the address: no concern of ours */
+	SERVICE_FIRST = 2,
+	SERVICE_NONE = 0xffffffff,        /* never in a map: not a Service's address */
+	SERVICE_UNALLOCATED = 0xfffffffe, /* never in a map: in a Service CIDR, but no Service has it */
+};
+
+enum on_empty {
+	ON_EMPTY_REFUSE = 0, /* no endpoint anywhere: RST, ICMP port-unreachable, ECONNREFUSED */
+	ON_EMPTY_DROP = 1,   /* some elsewhere, but none on this node, as the policy wants it */
+};
+
+/* The backends of a port of a Service at one moment. Never changed: a change is a set with another number. */
+struct backend_set {
+	__u32 service;  /* index in `services`; clients with affinity are known by it */
+	__u32 count;    /* of backends: their indices in the set are 0 to count - 1 */
+	__u32 affinity; /* seconds for which a client stays with its backend; 0: each connection is for itself */
+	__u32 serving;  /* the set of those that may keep old flows (UDP), in `members`; 0: all may */
+	__u32 on_empty; /* enum on_empty */
+};
+
+struct slot {
+	__u32 set;
+	__u32 index;
+};
+
+struct member {
+	__u32 set;
+	struct backend backend;
+};
+
+/* A client of a Service with session affinity, and whom it stays with. */
+struct affinity_key {
+	struct address client;
+	__u32 service;
+};
+
+struct affinity {
+	struct backend backend;
+	__u32 used; /* seconds since boot */
+};
+
+/* Whose processes a network namespace holds. An address is 0 where the family is missing. */
+struct client {
+	struct address v4, v6; /* what the node, or the Pod, speaks with */
+	__u32 kind;            /* enum client_kind */
+};
+
+enum client_kind {
+	CLIENT_NODE = 1,
+	CLIENT_POD = 2,         /* its packets pass from_pod */
+	CLIENT_POD_PACKETS = 3, /* as above, and its sockets are left alone */
+};
+
+/* A connected socket: what it asked for, and what it got. */
+struct socket_peer {
+	struct frontend frontend;
+	struct backend backend;
+};
+
+/* A UDP socket and whom it exchanges datagrams with. */
+enum socket_direction {
+	SOCKET_SENDS = 1,    /* key.peer is the frontend, the value's the backend */
+	SOCKET_RECEIVES = 2, /* the reverse */
+};
+
+struct socket_flow_key {
+	__u64 cookie; /* the socket's */
+	struct backend peer;
+	__u32 direction; /* enum socket_direction */
+};
+
+struct socket_flow {
+	__u64 netns; /* cookie of the network namespace */
+	struct backend peer;
+	__u32 service;
+	__u32 set; /* as in struct flow_state */
+	__u32 reserved;
+};
+
 enum hook {
 	HOOK_FROM_POD,
 	HOOK_TO_POD,
@@ -59,6 +182,7 @@ enum hook {
 	HOOK_TO_UPLINK,
 	HOOK_FROM_OVERLAY,
 	HOOK_TO_OVERLAY,
+	HOOK_SOCKET,
 	HOOK_COUNT,
 };
 
@@ -72,13 +196,21 @@ enum reason {
 	REASON_FRAGMENT,     /* without ports in each packet: the host's stack knows better */
 	REASON_HOP_LIMIT,    /* ends here: the host's stack answers with "time exceeded" */
 	REASON_TOO_BIG,      /* for the device it leaves by: the host's stack fragments or answers */
-	REASON_DELIVERED,    /* out of the host's stack, as it is */
+	REASON_DELIVERED,    /* out of the host's stack */
+	REASON_SERVICE,      /* translated: to a backend that the host's stack leads to */
 	DROP_MALFORMED,      /* headers are cut off, or cannot be */
 	DROP_NOT_IP,         /* neither IPv4 nor IPv6 nor ARP */
 	DROP_SPOOFED_SOURCE, /* a Pod used a source address that is not its own */
 	DROP_SPOOFED_MAC,    /* a Pod used a source MAC that is not its own */
 	DROP_OVERLAY_SENDER, /* VXLAN from a host that is not the node of the inner source */
 	DROP_OVERLAY_VNI,    /* VXLAN of another network */
+	DROP_SERVICE_EMPTY,       /* a Service without endpoints: refused */
+	DROP_SERVICE_PORT,        /* a Service's address, but no port of it: refused */
+	DROP_SERVICE_LOCAL,       /* internalTrafficPolicy Local, and no endpoint on this node */
+	DROP_SERVICE_UNALLOCATED, /* in a Service CIDR, but no Service has the address */
+	DROP_SERVICE_FLOW,        /* amid a connection to a Service that nothing is known of: refused */
+	DROP_SERVICE_FRAGMENT,    /* to a Service, and its first fragment did not pass here before */
+	DROP_SERVICE_HOST,        /* a Service's packet left the host's stack untranslated */
 	REASON_COUNT,
 };
 #define DROP_FIRST DROP_MALFORMED
@@ -103,3 +235,15 @@ _Static_assert(sizeof(struct prefix) == 20, "no padding");
 _Static_assert(sizeof(struct remote) == 44, "no padding");
 _Static_assert(sizeof(struct flow) == 40, "no padding");
 _Static_assert(sizeof(struct drop_event) == 56, "no padding");
+_Static_assert(sizeof(struct flow_state) == 56, "no padding");
+_Static_assert(sizeof(struct fragment) == 40, "no padding");
+_Static_assert(sizeof(struct frontend) == 20, "no padding");
+_Static_assert(sizeof(struct backend) == 20, "no padding");
+_Static_assert(sizeof(struct backend_set) == 20, "no padding");
+_Static_assert(sizeof(struct member) == 24, "no padding");
+_Static_assert(sizeof(struct affinity_key) == 20, "no padding");
+_Static_assert(sizeof(struct affinity) == 24, "no padding");
+_Static_assert(sizeof(struct client) == 36, "no padding");
+_Static_assert(sizeof(struct socket_peer) == 40, "no padding");
+_Static_assert(sizeof(struct socket_flow_key) == 32, "no padding");
+_Static_assert(sizeof(struct socket_flow) == 40, "no padding");

@@ -5,6 +5,8 @@
 
 #include "lib/forward.h"
 #include "lib/packet.h"
+#include "lib/refuse.h"
+#include "lib/service.h"
 #include "lib/verdict.h"
 
 /* The sender in an ARP packet, behind its header of eight bytes, for IPv4 over Ethernet (RFC 826). */
@@ -54,7 +56,93 @@ static __always_inline bool is_unnumbered(const struct packet *p)
 	return is_unspecified(&p->flow.source) && is_multicast(&p->flow.destination);
 }
 
-static __always_inline struct verdict judge_ip(struct __sk_buff *skb, const struct packet *p)
+/* By its destination: a short cut, or the host's stack for the reason `otherwise`. */
+static __always_inline struct verdict send_on(struct __sk_buff *skb, const struct packet *p, enum reason otherwise)
+{
+	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	struct remote *remote;
+
+	if (local)
+		return hand_over(skb, p, local);
+	remote = find_remote(&p->flow.destination);
+	return remote ? send_to_node(skb, p, remote) : pass(otherwise);
+}
+
+/*
+ * Translates the first packet of a flow to a Service. A Pod that is its own backend would take its own
+ * address as source for a forgery, so there the Service itself speaks to it (N-09, S-52).
+ */
+static __always_inline struct verdict open_service(struct __sk_buff *skb, struct packet *p, __u32 service)
+{
+	struct selection selection = {};
+	struct flow becomes = p->flow;
+
+	switch (choose(service, &p->flow.source, &selection)) {
+	case CHOICE_REFUSE:
+		return refuse(skb, p, DROP_SERVICE_EMPTY);
+	case CHOICE_DROP:
+		return drop(DROP_SERVICE_LOCAL);
+	default:
+		break;
+	}
+	if (same_address(&selection.backend.address, &p->flow.source))
+		becomes.source = p->flow.destination;
+	becomes.destination = selection.backend.address;
+	becomes.destination_port = selection.backend.port;
+	note_translation(&p->flow, &becomes, &selection);
+	translate(skb, p, &becomes);
+	return send_on(skb, p, REASON_SERVICE);
+}
+
+static __always_inline struct verdict judge_service(struct __sk_buff *skb, struct packet *p,
+						    const struct known *known)
+{
+	struct frontend frontend = {
+		.address = p->flow.destination,
+		.port = p->flow.destination_port,
+		.protocol = p->flow.protocol,
+	};
+	__u32 service = find_service(&frontend);
+
+	if (service == SERVICE_NONE || service == SERVICE_OF_NODE)
+		return pass(REASON_STACK);
+	if (service == SERVICE_UNALLOCATED)
+		return drop(DROP_SERVICE_UNALLOCATED);
+	if (known->quotes) /* an error is never answered with an error */
+		return drop(DROP_SERVICE_FLOW);
+	if (p->later && !p->flow.destination_port)
+		return drop(DROP_SERVICE_FRAGMENT);
+	if (service == SERVICE_NO_PORT)
+		return refuse(skb, p, DROP_SERVICE_PORT);
+	if (p->flow.protocol == IPPROTO_TCP && !p->opens)
+		return refuse(skb, p, DROP_SERVICE_FLOW);
+	return open_service(skb, p, service);
+}
+
+/* Everything but the sender is beyond doubt: it may be a short cut, a Service, or the host stack's. */
+static __always_inline struct verdict judge_sent(struct __sk_buff *skb, struct packet *p)
+{
+	const struct address *to = &p->flow.destination;
+	struct endpoint *local;
+	struct remote *remote;
+	struct known known;
+	enum reason reason;
+
+	look_up(skb, p, &known);
+	if (p->hop_limit > 1 && translate_known(skb, p, &known))
+		return send_on(skb, p, REASON_SERVICE);
+	local = bpf_map_lookup_elem(&endpoints, to);
+	remote = local ? NULL : find_remote(to);
+	if (!local && !remote)
+		return judge_service(skb, p, &known);
+	if (needs_stack(p, &known, &reason))
+		return pass(reason);
+	if (p->opens)
+		forget_earlier(p);
+	return local ? hand_over(skb, p, local) : send_to_node(skb, p, remote);
+}
+
+static __always_inline struct verdict judge_ip(struct __sk_buff *skb, struct packet *p)
 {
 	const struct address *to = &p->flow.destination;
 	enum reason reason;
@@ -65,13 +153,7 @@ static __always_inline struct verdict judge_ip(struct __sk_buff *skb, const stru
 		return drop(reason);
 	if (is_link_local(to) || is_link_local(&p->flow.source) || is_multicast(to))
 		return pass(REASON_STACK);
-
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, to);
-	if (local)
-		return deliver(skb, p, local);
-
-	struct remote *remote = find_remote(to);
-	return remote ? send_to_node(skb, p, remote) : pass(REASON_STACK);
+	return judge_sent(skb, p);
 }
 
 static __always_inline struct verdict judge_from_pod(struct __sk_buff *skb, struct packet *p)
@@ -98,14 +180,23 @@ int from_pod(struct __sk_buff *skb)
 }
 
 /* What the host's stack sends to a Pod; the short cuts do not pass here. */
+static __always_inline void see_to_pod(struct __sk_buff *skb, struct packet *p)
+{
+	struct known known;
+
+	look_up(skb, p, &known);
+	if (!translate_known(skb, p, &known) &&
+	    (bpf_map_lookup_elem(&endpoints, &p->flow.source) || find_remote(&p->flow.source)))
+		remember_stack_flow(p);
+}
+
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	struct packet p = {};
 
-	if (parse(skb, &p) == PARSED_IP &&
-	    (bpf_map_lookup_elem(&endpoints, &p.flow.source) || find_remote(&p.flow.source)))
-		remember_stack_flow(&p);
+	if (parse(skb, &p) == PARSED_IP)
+		see_to_pod(skb, &p);
 	return finish(skb, &p, HOOK_TO_POD, pass(REASON_DELIVERED));
 }
 

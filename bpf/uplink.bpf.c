@@ -7,12 +7,6 @@
 #include "lib/packet.h"
 #include "lib/verdict.h"
 
-static __always_inline bool same_address(const struct address *a, const struct address *b)
-{
-	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
-	       a->word[3] == b->word[3];
-}
-
 /*
  * A frame of the overlay. Whatever is wrong with it is left to the VXLAN device and from_overlay, who
  * drop it with a reason.
@@ -20,6 +14,7 @@ static __always_inline bool same_address(const struct address *a, const struct a
 static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct packet *outer)
 {
 	struct packet inner = {};
+	struct known known;
 	enum reason reason;
 
 	if (parse_at(skb, &inner, INNER_FRAME) != PARSED_IP)
@@ -30,9 +25,15 @@ static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct 
 	if (!remote || !local || !same_address(&remote->node, &outer->flow.source) ||
 	    !same_address(&remote->source, &outer->flow.destination))
 		return pass(REASON_STACK);
-	if (needs_stack(skb, &inner, INNER_FRAME, &reason))
+	look_up(skb, &inner, &known);
+	if (needs_stack(&inner, &known, &reason))
 		return pass(reason);
-	return decapsulate(skb, &inner) ? hand_over(skb, &inner, local) : pass(REASON_STACK);
+	if (!decapsulate(skb, &inner))
+		return pass(REASON_STACK);
+	move_up(&inner, INNER_FRAME);
+	if (!translate_known(skb, &inner, &known) && inner.opens)
+		forget_earlier(&inner);
+	return hand_over(skb, &inner, local);
 }
 
 /* From another node or Pod of the cluster to a Pod here. All else needs the host's stack: masquerading
@@ -104,36 +105,48 @@ int from_overlay(struct __sk_buff *skb)
 	return finish(skb, &p, HOOK_FROM_OVERLAY, verdict);
 }
 
-/* Notes what the host's stack sends from a Pod here to another node or its Pods. */
-static __always_inline void note_stack_flow(struct __sk_buff *skb)
+/*
+ * What the host's stack sends out. What it sends from a Pod here to another node or its Pods is noted. A
+ * Service's address means nothing out there: whoever sends to it on this node and has a socket is translated
+ * before (S-29).
+ */
+static __always_inline struct verdict see_off(struct __sk_buff *skb, struct packet *p)
 {
-	struct packet p = {};
-
-	if (parse(skb, &p) == PARSED_IP && bpf_map_lookup_elem(&endpoints, &p.flow.source) &&
-	    find_remote(&p.flow.destination))
-		remember_stack_flow(&p);
+	if (parse(skb, p) != PARSED_IP)
+		return pass(REASON_DELIVERED);
+	if (in_service_cidr(&p->flow.destination))
+		return drop(DROP_SERVICE_HOST);
+	if (bpf_map_lookup_elem(&endpoints, &p->flow.source) && find_remote(&p->flow.destination))
+		remember_stack_flow(p);
+	return pass(REASON_DELIVERED);
 }
 
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
+	struct verdict verdict = pass(REASON_DELIVERED);
+	struct packet p = {};
+
 	if (skb->mark == MARK_SHORT_CUT)
 		skb->mark = 0;
 	else
-		note_stack_flow(skb);
-	return finish(skb, NULL, HOOK_TO_UPLINK, pass(REASON_DELIVERED));
+		verdict = see_off(skb, &p);
+	return finish(skb, &p, HOOK_TO_UPLINK, verdict);
 }
 
 SEC("tc")
 int to_overlay(struct __sk_buff *skb)
 {
+	struct verdict verdict = pass(REASON_DELIVERED);
+	struct packet p = {};
+
 	if (skb->mark == MARK_SHORT_CUT) {
 		skb->mark = 0;
 	} else {
-		note_stack_flow(skb);
+		verdict = see_off(skb, &p);
 		set_macs(skb, gateway_mac, overlay_source_mac);
 	}
-	return finish(skb, NULL, HOOK_TO_OVERLAY, pass(REASON_DELIVERED));
+	return finish(skb, &p, HOOK_TO_OVERLAY, verdict);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

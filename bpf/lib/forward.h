@@ -8,6 +8,7 @@
 #include "../config.h"
 #include "../contract.h"
 #include "../maps.h"
+#include "flow.h"
 #include "packet.h"
 #include "verdict.h"
 #include "vxlan.h"
@@ -25,76 +26,13 @@ static __always_inline struct remote *find_remote(const struct address *address)
 	return bpf_map_lookup_elem(&remotes, &key);
 }
 
-static __always_inline struct flow answer_to(const struct flow *flow)
-{
-	return (struct flow){
-		.source = flow->destination,
-		.destination = flow->source,
-		.source_port = flow->destination_port,
-		.destination_port = flow->source_port,
-		.protocol = flow->protocol,
-	};
-}
-
-/*
- * A connection that begins on the short cut: what is remembered of an earlier one with the same ends would
- * send its answers to the host's stack, whose connection tracking never saw the beginning.
- */
-static __always_inline void forget_stack_flow(const struct packet *p)
-{
-	struct flow answer = answer_to(&p->flow);
-
-	bpf_map_delete_elem(&stack_flows, &p->flow);
-	bpf_map_delete_elem(&stack_flows, &answer);
-}
-
-/* Whether the host's stack waits for the packet. An ICMP error counts as an answer to what it quotes. */
-static __always_inline bool is_awaited(struct __sk_buff *skb, const struct packet *p, __u32 frame)
-{
-	struct packet quoted = {};
-	struct flow answer;
-
-	if (!read_quoted(skb, p, frame, &quoted))
-		return bpf_map_lookup_elem(&stack_flows, &p->flow);
-	answer = answer_to(&quoted.flow);
-	return bpf_map_lookup_elem(&stack_flows, &answer);
-}
-
-/*
- * Whether the packet, in the frame at `frame`, needs the host's stack although a short cut is there;
- * `reason` says why.
- */
-static __always_inline bool needs_stack(struct __sk_buff *skb, const struct packet *p, __u32 frame,
-					enum reason *reason)
-{
-	if (p->fragment)
-		*reason = REASON_FRAGMENT;
-	else if (p->hop_limit <= 1)
-		*reason = REASON_HOP_LIMIT;
-	else if (!p->opens && is_awaited(skb, p, frame))
-		*reason = REASON_STACK_FLOW;
-	else
-		return false;
-	return true;
-}
-
 /* Into the Pod's network namespace without passing the host's stack or the queue of its veth. */
 static __always_inline struct verdict hand_over(struct __sk_buff *skb, const struct packet *p,
 						const struct endpoint *endpoint)
 {
-	if (p->opens)
-		forget_stack_flow(p);
 	decrement_hop_limit(skb, p);
 	set_macs(skb, endpoint->mac, gateway_mac);
 	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
-}
-
-static __always_inline struct verdict deliver(struct __sk_buff *skb, const struct packet *p,
-					      const struct endpoint *endpoint)
-{
-	enum reason reason;
-
-	return needs_stack(skb, p, 0, &reason) ? pass(reason) : hand_over(skb, p, endpoint);
 }
 
 static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct remote *remote)
@@ -145,15 +83,10 @@ static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const 
 static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const struct packet *p,
 						   const struct remote *remote)
 {
-	enum reason reason;
 	__u32 length = 0; /* of the packet as it is */
 
-	if (needs_stack(skb, p, 0, &reason))
-		return pass(reason);
 	if (bpf_check_mtu(skb, remote->ifindex, &length, 0, BPF_MTU_CHK_SEGS))
 		return pass(REASON_TOO_BIG);
-	if (p->opens)
-		forget_stack_flow(p);
 	decrement_hop_limit(skb, p);
 	if (remote->transport == TRANSPORT_OVERLAY)
 		return send_overlay(skb, p, remote);
@@ -161,14 +94,33 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
 }
 
 /*
- * The host's stack sends a packet on from a Pod, or to one: it is to see the answers, too. Only what
- * could come back by a short cut matters: between Pods, or between a Pod and another node.
+ * Whether the packet needs the host's stack although a short cut may be there; `reason` says why. A SYN
+ * begins a connection anew, whatever an earlier one with the same ends was.
  */
-static __always_inline void remember_stack_flow(const struct packet *p)
+static __always_inline bool needs_stack(const struct packet *p, const struct known *known, enum reason *reason)
 {
-	struct flow answer = answer_to(&p->flow);
-	__u8 present = 1;
+	if (p->hop_limit <= 1)
+		*reason = REASON_HOP_LIMIT;
+	else if (!p->opens && is_stack_flow(known))
+		*reason = REASON_STACK_FLOW;
+	else if (p->fragment && !is_translated(known))
+		*reason = REASON_FRAGMENT;
+	else
+		return false;
+	return true;
+}
 
-	if (!p->fragment && !bpf_map_lookup_elem(&stack_flows, &answer))
-		bpf_map_update_elem(&stack_flows, &answer, &present, BPF_ANY);
+/* To a Pod of this node, from where nothing but a Pod of ours could be meant. */
+static __always_inline struct verdict deliver(struct __sk_buff *skb, struct packet *p,
+					      const struct endpoint *endpoint)
+{
+	struct known known;
+	enum reason reason;
+
+	look_up(skb, p, &known);
+	if (needs_stack(p, &known, &reason))
+		return pass(reason);
+	if (!translate_known(skb, p, &known) && p->opens)
+		forget_earlier(p);
+	return hand_over(skb, p, endpoint);
 }

@@ -15,6 +15,8 @@
 #include "../contract.h"
 
 #define IPV4_FRAGMENT_MASK bpf_htons(0x3fff) /* "more fragments" and the offset */
+#define IPV4_OFFSET_MASK bpf_htons(0x1fff)
+#define IPV6_OFFSET_MASK bpf_htons(0xfff8)
 
 enum parsed {
 	PARSED_IP,
@@ -28,8 +30,20 @@ struct packet {
 	__u8 mac[ETH_ALEN]; /* the sender's */
 	__u8 hop_limit;
 	bool v4;
-	bool fragment; /* flow has no ports */
-	bool opens;    /* TCP's SYN without ACK: the first of a connection */
+	bool fragment; /* flow has no ports, until find_ports() */
+	bool later;    /* a fragment without the transport header */
+	bool opens;    /* TCP's SYN without ACK, SCTP's INIT: the first of a connection */
+	__u16 transport; /* where the transport header is, or would be, from the frame's start */
+	__u32 end;       /* behind the packet's last byte, from the frame's start: what follows is padding */
+	__u32 id;        /* that a packet's fragments have in common */
+};
+
+/* IPv6's fragment header (RFC 8200, section 4.5). */
+struct ipv6_fragment {
+	__u8 nexthdr;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
 };
 
 static __always_inline struct address ipv4_mapped(__be32 v4)
@@ -45,6 +59,23 @@ static __always_inline bool is_ipv4_mapped(const struct address *a)
 static __always_inline bool is_unspecified(const struct address *a)
 {
 	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+static __always_inline struct flow answer_to(const struct flow *flow)
+{
+	return (struct flow){
+		.source = flow->destination,
+		.destination = flow->source,
+		.source_port = flow->destination_port,
+		.destination_port = flow->source_port,
+		.protocol = flow->protocol,
+	};
 }
 
 /* fe80::/10: never leaves its link. */
@@ -76,14 +107,22 @@ static __always_inline void make_linear(struct __sk_buff *skb, __u32 length)
 }
 
 #define TCP_FLAGS_OFFSET 13
-#define TCP_FLAG_SYN 0x02
-#define TCP_FLAG_ACK 0x10
+#define TCP_SYN_BIT 0x02
+#define TCP_ACK_BIT 0x10
 
-static __always_inline bool is_opening(struct __sk_buff *skb, __u32 offset)
+#define SCTP_CHUNK_OFFSET 12
+#define SCTP_INIT 1
+
+static __always_inline bool is_opening(struct __sk_buff *skb, __u32 offset, __u8 protocol)
 {
-	const __u8 *flags = at(skb, offset + TCP_FLAGS_OFFSET, sizeof(*flags));
+	const __u8 *byte;
 
-	return flags && (*flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+	if (protocol == IPPROTO_SCTP) {
+		byte = at(skb, offset + SCTP_CHUNK_OFFSET, sizeof(*byte));
+		return byte && *byte == SCTP_INIT;
+	}
+	byte = at(skb, offset + TCP_FLAGS_OFFSET, sizeof(*byte));
+	return byte && (*byte & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
 }
 
 /*
@@ -100,10 +139,10 @@ static __always_inline void read_ports(struct __sk_buff *skb, struct packet *p, 
 	}
 	switch (p->flow.protocol) {
 	case IPPROTO_TCP:
-		p->opens = is_opening(skb, offset);
+	case IPPROTO_SCTP:
+		p->opens = is_opening(skb, offset, p->flow.protocol);
 		/* fall through */
 	case IPPROTO_UDP:
-	case IPPROTO_SCTP:
 		p->flow.source_port = word[0];
 		p->flow.destination_port = word[1];
 		break;
@@ -126,12 +165,30 @@ static __always_inline enum parsed parse_ipv4(struct __sk_buff *skb, struct pack
 	p->flow.protocol = ip->protocol;
 	p->hop_limit = ip->ttl;
 	p->fragment = ip->frag_off & IPV4_FRAGMENT_MASK;
+	p->later = ip->frag_off & IPV4_OFFSET_MASK;
+	p->id = ip->id;
+	p->transport = offset + ip->ihl * 4;
+	p->end = offset + bpf_ntohs(ip->tot_len);
 	if (!p->fragment)
-		read_ports(skb, p, offset + ip->ihl * 4);
+		read_ports(skb, p, p->transport);
 	return PARSED_IP;
 }
 
-/* Extension headers are not followed: such packets have the header's number and no ports. */
+static __always_inline enum parsed parse_ipv6_fragment(struct __sk_buff *skb, struct packet *p)
+{
+	struct ipv6_fragment *header = at(skb, p->transport, sizeof(*header));
+
+	if (!header)
+		return PARSED_MALFORMED;
+	p->fragment = true;
+	p->later = header->offset & IPV6_OFFSET_MASK;
+	p->id = header->id;
+	p->flow.protocol = header->nexthdr;
+	p->transport += sizeof(*header);
+	return PARSED_IP;
+}
+
+/* Other extension headers are not followed: such packets have the header's number and no ports. */
 static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct packet *p, __u32 offset)
 {
 	struct ipv6hdr *ip = at(skb, offset, sizeof(*ip));
@@ -146,8 +203,11 @@ static __always_inline enum parsed parse_ipv6(struct __sk_buff *skb, struct pack
 		return PARSED_MALFORMED;
 	p->flow.protocol = ip->nexthdr;
 	p->hop_limit = ip->hop_limit;
-	p->fragment = ip->nexthdr == IPPROTO_FRAGMENT;
-	read_ports(skb, p, offset + sizeof(*ip));
+	p->transport = offset + sizeof(*ip);
+	p->end = p->transport + bpf_ntohs(ip->payload_len);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		return parse_ipv6_fragment(skb, p);
+	read_ports(skb, p, p->transport);
 	return PARSED_IP;
 }
 
@@ -175,13 +235,27 @@ static __always_inline enum parsed parse_at(struct __sk_buff *skb, struct packet
 	}
 }
 
+/* What was before the packet's frame has been taken out. */
+static __always_inline void move_up(struct packet *p, __u32 length)
+{
+	p->transport -= length;
+	p->end -= length;
+}
+
 /* A frame with a VLAN tag is not for us, though the device may have taken the tag out of it. */
 static __always_inline enum parsed parse(struct __sk_buff *skb, struct packet *p)
 {
 	return skb->vlan_present ? PARSED_OTHER : parse_at(skb, p, 0);
 }
 
-#define ICMP_HEADER_LENGTH 8
+/* RFC 792, RFC 4443: the two have the same header. linux/icmp.h needs a C library. */
+struct icmp {
+	__u8 type, code;
+	__be16 checksum;
+	__be32 rest;
+};
+
+#define ICMP_HEADER_LENGTH sizeof(struct icmp)
 #define ICMP_UNREACHABLE 3
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
@@ -196,16 +270,16 @@ static __always_inline bool is_icmp_error(const struct packet *p, __u8 type)
 	       (type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM);
 }
 
-/* Reads what the ICMP error in the frame at `frame` quotes; false where it is none, or cannot be read. */
-static __always_inline bool read_quoted(struct __sk_buff *skb, const struct packet *p, __u32 frame,
-					struct packet *quoted)
+#define FARTHEST_TRANSPORT 255 /* inside VXLAN, too; the verifier wants a bound */
+
+/* Reads what the ICMP error `p` quotes; false where it is none, or cannot be read. */
+static __always_inline bool read_quoted(struct __sk_buff *skb, const struct packet *p, struct packet *quoted)
 {
-	__u32 offset = frame + ETH_HLEN + (p->v4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	__u32 offset = p->transport;
 	__u8 type;
 
-	if (p->flow.protocol != IPPROTO_ICMP && p->flow.protocol != IPPROTO_ICMPV6)
-		return false;
-	if (bpf_skb_load_bytes(skb, offset, &type, sizeof(type)) || !is_icmp_error(p, type))
+	if (offset > FARTHEST_TRANSPORT || bpf_skb_load_bytes(skb, offset, &type, sizeof(type)) ||
+	    !is_icmp_error(p, type))
 		return false;
 	offset += ICMP_HEADER_LENGTH;
 	make_linear(skb, offset + sizeof(struct ipv6hdr) + 8);

@@ -109,7 +109,7 @@ def fill(programs: Programs) -> None:
 def flow(
     programs: Programs, source: Address, destination: Address, protocol: int, ports: tuple[int, int] = (0, 0)
 ) -> bytes:
-    """A key of ``stack_flows``; ports in host order."""
+    """A key of ``flows``; ports in host order."""
     return programs.contract.pack(
         "flow",
         source=to_bytes(source),
@@ -118,3 +118,9 @@ def flow(
         destination_port=int.from_bytes(ports[1].to_bytes(2, "big"), "little"),
         protocol=protocol,
     )
+
+
+def await_in_stack(programs: Programs, key: bytes) -> None:
+    """The host's stack waits for packets of this flow."""
+    kind = programs.contract.enums["flow_kind"]["FLOW_OF_STACK"]
+    programs.maps["flows"][key] = programs.contract.pack("flow_state", kind=kind)

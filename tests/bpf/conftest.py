@@ -40,8 +40,9 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 
 @pytest.fixture
 def programs(loaded: Programs) -> Programs:
-    """With no connection left to the host's stack."""
-    flows = loaded.maps["stack_flows"]
-    for key in list(flows.keys(len(loaded.contract.pack("flow")))):
-        flows.discard(key)
+    """With no flow remembered."""
+    for name, struct in (("flows", "flow"), ("fragments", "fragment"), ("affinities", "affinity_key")):
+        table = loaded.maps[name]
+        for key in list(table.keys(len(loaded.contract.pack(struct)))):
+            table.discard(key)
     return loaded

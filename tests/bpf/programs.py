@@ -89,7 +89,7 @@ class Programs:
     """Both objects, loaded, with maps of their own; ``home`` is the namespace that has the devices."""
 
     def __init__(self, pins: Path, home: Path) -> None:
-        objects = [BpfObject(object_path(name)) for name in ("pod", "uplink")]
+        objects = [BpfObject(object_path(name)) for name in ("pod", "uplink", "socket")]
         for each in objects:
             each.load(pins, {})
         self._objects = objects

@@ -42,7 +42,7 @@ def layout(contract: Contract) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("name", ["pod", "uplink"])
+@pytest.mark.parametrize("name", ["pod", "uplink", "socket"])
 def test_layout_is_the_compilers(name: str, tmp_path: Path) -> None:
     expected = layout(contract_of(name))
     lines = [f'printf("%ld\\n", (long)({expression}));' for expression in expected]
@@ -59,9 +59,9 @@ def test_layout_is_the_compilers(name: str, tmp_path: Path) -> None:
 def test_every_field_and_value_is_read() -> None:
     """What stands in the header stands in the BTF: ``clang`` leaves out types that nothing uses."""
     names = {expression for expression in layout(contract_of("pod")) if expression.isupper()}
-    assert names == set(re.findall(r"^\s+((?:HOOK|REASON|DROP|TRANSPORT)_\w+)", HEADER, re.MULTILINE)) | {
-        "CONTRACT_VERSION"
-    }
+    kinds = "HOOK|REASON|DROP|TRANSPORT|FLOW|SERVICE|ON_EMPTY|CLIENT|SOCKET"
+    written = re.findall(rf"^\s+((?:{kinds})_\w+)", HEADER, re.MULTILINE)
+    assert names == {*written, "CONTRACT_VERSION"}
 
 
 def test_every_reason_is_explained() -> None:

@@ -28,7 +28,7 @@ DEVICES = {"to_pod": A_LINK, "to_uplink": UPLINK, "to_overlay": OVERLAY}
 
 
 def remembered(programs: Programs) -> list[bytes]:
-    return list(programs.maps["stack_flows"].keys(len(programs.contract.pack("flow"))))
+    return list(programs.maps["flows"].keys(len(programs.contract.pack("flow"))))
 
 
 def run(programs: Programs, program: str, packet: bytes, mark: int = 0) -> tuple[bytes, int]:

@@ -22,6 +22,7 @@ from cluster import (
     V6,
     VNI,
     Family,
+    await_in_stack,
     flow,
 )
 from packets import (
@@ -244,7 +245,7 @@ def test_what_the_stack_translates_is_left_to_it(programs: Programs, family: Fam
         [(_, found)] = programs.run("from_pod", packet, A_LINK).counted
         return found
 
-    programs.maps["stack_flows"][flow(programs, family.a, destination, TCP, (40000, 80))] = b"\1"
+    await_in_stack(programs, flow(programs, family.a, destination, TCP, (40000, 80)))
     assert reason(40000) == "REASON_STACK_FLOW"
     assert reason(40001) != "REASON_STACK_FLOW"
 
@@ -260,10 +261,10 @@ def test_a_new_connection_forgets_an_old_one_with_the_same_ends(
     def open_by(flags: int) -> list[bytes]:
         segment = ports(40000, 80, bytes(9) + bytes([flags]) + bytes(6))
         programs.run("from_pod", sent(ip(family.a, destination, TCP, segment)), A_LINK)
-        return list(programs.maps["stack_flows"].keys(len(answer)))
+        return list(programs.maps["flows"].keys(len(answer)))
 
     answer = flow(programs, destination, family.a, TCP, (80, 40000))
-    programs.maps["stack_flows"][answer] = b"\1"
+    await_in_stack(programs, answer)
     assert open_by(ACK) == [answer]
     assert open_by(SYN) == []
 
@@ -282,7 +283,7 @@ def test_an_icmp_error_goes_the_way_of_the_connection_that_it_speaks_of(
         [(_, found)] = programs.run("from_pod", error, A_LINK).counted
         return found
 
-    programs.maps["stack_flows"][flow(programs, family.a, sender, UDP, (53, 40000))] = b"\1"
+    await_in_stack(programs, flow(programs, family.a, sender, UDP, (53, 40000)))
     assert reason(40000) == "REASON_STACK_FLOW"
     assert reason(40001) == ("REASON_LOCAL_POD" if to == "b" else "REASON_NATIVE")
 

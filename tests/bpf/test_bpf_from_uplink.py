@@ -18,6 +18,7 @@ from cluster import (
     V6,
     VNI,
     Family,
+    await_in_stack,
     flow,
 )
 from packets import ETH_ARP, MORE_FRAGMENTS, TCP, arp, echo, ethernet, in_vxlan, ip, ports
@@ -67,10 +68,10 @@ def test_from_uplink(
 
 
 def test_answers_to_the_stack(programs: Programs) -> None:
-    """A fragment has no ports, and what the host translates must pass by it both ways."""
+    """Later fragments have no ports, and what the host translates must pass by it both ways."""
     answer = ip(V4.native, V4.a, TCP, ports(80, 40000))
-    programs.maps["stack_flows"][flow(programs, V4.native, V4.a, TCP, (80, 40000))] = b"\1"
-    fragment = ip(V4.native, V4.a, TCP, ports(80, 40000), fragment=MORE_FRAGMENTS)
+    await_in_stack(programs, flow(programs, V4.native, V4.a, TCP, (80, 40000)))
+    fragment = ip(V4.native, V4.a, TCP, ports(81, 40000), fragment=MORE_FRAGMENTS)
     for packet, reason in ((answer, "REASON_STACK_FLOW"), (fragment, "REASON_FRAGMENT")):
         outcome = programs.run("from_uplink", received(packet), UPLINK)
         assert list(outcome.counted) == [("HOOK_FROM_UPLINK", reason)]

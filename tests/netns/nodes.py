@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from tulle.kernel import libc, netns
-from tulle.lab import underlay
+from tulle.kernel.prerequisites import cgroup2
+from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, topology
 
 ONE = Spec(nodes=1)
@@ -32,19 +34,19 @@ contexts: [{name: none, context: {cluster: none, user: none}}]
 
 
 class Place:
-    """A network namespace in which commands run."""
+    """A network namespace in which commands run, and a cgroup: that of a node, if not the machine's."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, group: Path | None = None) -> None:
         self.path = path
+        self.group = group or cgroup2()
         self.children: list[subprocess.Popen[str]] = []
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return enter(self.path, *command, check=check)
+        return enter(self.path, *cgroup.JOIN, str(self.group), *command, check=check)
 
     def popen(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            ["nsenter", f"--net={self.path}", *command], stdout=subprocess.PIPE, text=True
-        )
+        line = ["nsenter", f"--net={self.path}", *cgroup.JOIN, str(self.group), *command]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
 
     def close(self) -> None:
         """Ends what was started with ``popen`` and put among ``children``."""
@@ -58,8 +60,8 @@ class Place:
 class Pod(Place):
     """``result`` is what ADD answered, ``ips`` the addresses in it."""
 
-    def __init__(self, path: Path, container_id: str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, container_id: str, group: Path | None = None) -> None:
+        super().__init__(path, group)
         self.container_id = container_id
         self.result: dict[str, Any] = {}
 
@@ -78,8 +80,8 @@ def enter(path: Path, *command: str, check: bool = True) -> subprocess.Completed
 class Node(Place):
     """A node with its agent; everything of it lies in ``folder``."""
 
-    def __init__(self, host: Host, path: Path, folder: Path, bpffs: Path) -> None:
-        super().__init__(path)
+    def __init__(self, host: Host, path: Path, group: Path, folder: Path, bpffs: Path) -> None:
+        super().__init__(path, group)
         self.host = host
         self.name = host.name
         self.folder = folder
@@ -103,6 +105,7 @@ class Node(Place):
             "bpffs": self.bpffs,
             "cni-conf-dir": conf,
             "cni-bin-dir": self.folder / "bin",
+            "cgroup": self.group,
         }
         command = [sys.executable, "-m", "tulle", "agent", *flags]
         command += [f"--{name}={value}" for name, value in settings.items()]
@@ -145,7 +148,7 @@ class Node(Place):
 
     def add(self, name: str) -> Pod:
         """A new Pod, connected."""
-        pod = Pod(self.folder / "pods" / name, f"{self.name}-{name}")
+        pod = Pod(self.folder / "pods" / name, f"{self.name}-{name}", self.group)
         netns.create(pod.path)
         self.pods.append(pod)
         pod.run("ip", "link", "set", "lo", "up")
@@ -173,6 +176,7 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.group = cgroup2() / f"tulle-test-{uuid4().hex}"
         self.nodes: list[Node] = []
         self._stack = ExitStack()
 
@@ -180,6 +184,7 @@ class Cluster:
         plan = topology(spec)
         bpf = self.folder / "bpf"
         bpf.mkdir(parents=True)
+        self._stack.callback(self._end_group)
         libc.mount("bpf", bpf, "bpf")
         self._stack.callback(libc.umount, bpf)
         for name in (underlay.UNDERLAY, *(h.name for h in plan.hosts)):
@@ -187,13 +192,19 @@ class Cluster:
         underlay.build(plan, self.netns)
         (self.folder / "kubeconfig").write_text(NOBODY)
         for host in plan.nodes:
-            node = Node(host, self.netns(host.name), self.folder / host.name, bpf / host.name)
+            group = self.group / host.name
+            group.mkdir(parents=True)
+            node = Node(host, self.netns(host.name), group, self.folder / host.name, bpf / host.name)
             self._stack.callback(node.close)
             self.nodes.append(node)
             write_snapshot(node, plan.nodes)
 
     def netns(self, name: str) -> Path:
         return self.folder / "netns" / name
+
+    def _end_group(self) -> None:
+        cgroup.kill(self.group)
+        cgroup.remove(self.group)
 
     def close(self) -> None:
         self._stack.close()

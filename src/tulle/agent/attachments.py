@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,6 +44,8 @@ class Attachments:
         self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
+        self.at_sockets: Callable[[str, str], bool] = lambda namespace, pod: True
+        """Whether the sockets of a Pod (namespace, name) are given Services."""
         self.fault = ""
         """What is wrong with the ways to other nodes, so that Pods that are connected may be cut off."""
 
@@ -96,15 +98,40 @@ class Attachments:
             )
             try:
                 self._store.add(attachment)
-                await self._connect(attachment, settings)
+                cookie = await self._connect(attachment, settings)
+                attachment = self._know_sockets(attachment, cookie)
             except (CniError, OSError, KernelError) as error:
                 self._forget(attachment)
                 raise _as_cni_error(error) from error
             return cni.encode_result(request.conf, attachment, settings.mtu)
 
-    async def _connect(self, attachment: Attachment, settings: LinkSettings) -> None:
+    async def _connect(self, attachment: Attachment, settings: LinkSettings) -> int:
+        """Returns the cookie of the Pod's network namespace."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._connecting, _connect, attachment, settings, self._datapath)
+        return await loop.run_in_executor(self._connecting, _connect, attachment, settings, self._datapath)
+
+    def _know_sockets(self, attachment: Attachment, cookie: int) -> Attachment:
+        """From now on the Pod's processes are known by their network namespace. Nothing of it runs before."""
+        attachment = msgspec.structs.replace(attachment, cookie=cookie)
+        self._store.add(attachment)
+        self._set_client(attachment)
+        return attachment
+
+    def _set_client(self, attachment: Attachment) -> None:
+        known = self.at_sockets(attachment.namespace, attachment.pod)
+        kind = "POD" if known else "POD_PACKETS"
+        self._datapath.set_client(attachment.cookie, kind, attachment.addresses)
+
+    def choose_sockets(self, namespace: str, pod: str) -> None:
+        """``at_sockets`` may say otherwise now for this Pod; without ``pod``, for all of the namespace."""
+        for attachment in self._store:
+            if attachment.namespace == namespace and pod in ("", attachment.pod) and attachment.cookie:
+                self._set_client(attachment)
+
+    def places(self) -> dict[int, Path | None]:
+        """The network namespaces of this node by cookie: its Pods', and None for its own."""
+        pods = {a.cookie: Path(a.netns) for a in self._store if a.cookie}
+        return {netns.own_cookie(): None, **pods}
 
     async def _replace_leftover(self, left: Attachment) -> None:
         """An ADD that a killed agent did not finish, or a DEL still to be done, makes room for a new ADD."""
@@ -144,6 +171,8 @@ class Attachments:
         self._forget(attachment)
 
     def _forget(self, attachment: Attachment) -> None:
+        if attachment.cookie:
+            self._datapath.remove_client(attachment.cookie)
         self._store.remove(attachment)
         if self._ipam:
             self._ipam.free(attachment.addresses)
@@ -212,13 +241,18 @@ class Attachments:
                 if attachment.deleted:
                     await self._try(self._disconnect(attachment), attachment)
                 elif self._settings and link.exists(attachment):
-                    repair = asyncio.to_thread(link.repair, attachment, self._settings, self._datapath)
-                    await self._try(repair, attachment)
+                    await self._try(self._repair(attachment, self._settings), attachment)
                 elif not netns.exists(Path(attachment.netns)):
                     self._sandbox_gone(attachment)
 
-    def forget_unknown_endpoints(self) -> None:
-        """Once, before the first call is served: what an older agent left in the map, and nobody has."""
+    async def _repair(self, attachment: Attachment, settings: LinkSettings) -> None:
+        await asyncio.to_thread(link.repair, attachment, settings, self._datapath)
+        cookie = attachment.cookie or await asyncio.to_thread(netns.cookie, Path(attachment.netns))
+        self._know_sockets(attachment, cookie)
+
+    def forget_unknown(self) -> None:
+        """Once, before the first call is served: what an older agent left in the maps, and nobody has."""
+        self._datapath.keep_clients(self.places())
         self._datapath.keep_endpoints(
             address
             for attachment in self._store
@@ -239,13 +273,13 @@ class Attachments:
             yield
 
 
-def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:
+def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> int:
     path = Path(attachment.netns)
     if not netns.exists(path):
         raise CniError(cni.BAD_ENVIRONMENT, f"CNI_NETNS: {path} is no network namespace")
     if netns.is_own(path):
         raise CniError(cni.BAD_ENVIRONMENT, f"CNI_NETNS: {path} is the node's own network namespace")
-    link.connect(attachment, settings, datapath)
+    return link.connect(attachment, settings, datapath)
 
 
 def _as_cni_error(error: CniError | OSError | KernelError) -> CniError:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from tulle.agent.attachments import Attachments
 from tulle.agent.settings import Settings
 from tulle.errors import ConfigError
-from tulle.kernel import nft, sysctl
+from tulle.kernel import netns, nft, sysctl
 from tulle.kernel.netlink import Netlink
+from tulle.kernel.prerequisites import cgroup2
 from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
-from tulle.model.address import host_network
+from tulle.model.address import host_network, to_bytes
 from tulle.model.objects import Node
 from tulle.pod_to_pod import masquerade, routes
 from tulle.pod_to_pod.datapath import Datapath
@@ -30,6 +32,8 @@ from tulle.pod_to_pod.topology import (
 
 log = logging.getLogger(__name__)
 
+ZONE = "topology.kubernetes.io/zone"
+
 
 class NotYet(Exception):
     """The Node objects do not say yet what is needed; the sentence says what is awaited."""
@@ -44,6 +48,10 @@ class NodeReconciler:
         self._attachments = attachments
         self._ruleset = ""
         self.problems: list[Problem] = []
+        self.zone = ""
+        """``topology.kubernetes.io/zone`` of this node, as ``apply`` was last told."""
+        self.addresses: frozenset[bytes] = frozenset()
+        """What this node itself is reached by, 16 bytes each, as the kernel said at the last ``apply``."""
 
     async def apply(self, nodes: Iterable[Node], complete: bool) -> None:
         """Brings the kernel to what the nodes ask for.
@@ -51,9 +59,12 @@ class NodeReconciler:
         ``complete``: all Node objects are known, so what none of them asks for goes. Raises ``NotYet``,
         ``ConfigError`` and ``AddressError`` for what an operator must mend, ``KernelError``.
         """
+        nodes = list(nodes)
         peers, self.problems = peers_of(nodes)
         own = self._own(peers)
+        self.zone = _zone(nodes, own.name)
         with Netlink() as netlink:
+            self.addresses = frozenset(to_bytes(i.ip) for _, i in addresses(netlink))
             uplinks = self._uplinks(netlink, own)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
             self._prepare_node(own, uplinks)
@@ -68,6 +79,7 @@ class NodeReconciler:
         await self._masquerade(own, peers)
         mtu = self._settings.mtu or pod_mtu(uplinks, remotes, self._settings.routing, own)
         self._attachments.configure(own.pod_cidrs, LinkSettings(mtu, own.addresses))
+        self._sync_sockets(own)
         if changed or routed.replace or routed.delete:
             log.info("%d nodes, %d prefixes elsewhere, Pod MTU %d", len(peers), len(remotes), mtu)
 
@@ -123,6 +135,13 @@ class NodeReconciler:
             routes.remove_overlay(netlink)
         return 0
 
+    def _sync_sockets(self, own: Peer) -> None:
+        if not self._settings.services:
+            self._datapath.detach_sockets()
+            return
+        self._datapath.set_client(netns.own_cookie(), "NODE", own.addresses)
+        self._datapath.attach_sockets(Path(self._settings.cgroup) if self._settings.cgroup else cgroup2())
+
     def _detach_others(self, uplinks: Sequence[Uplink]) -> None:
         for device in self._datapath.attached("uplink") - {u.name for u in uplinks}:
             self._datapath.detach("uplink", device)
@@ -138,3 +157,7 @@ class NodeReconciler:
         if there != self._settings.masquerade or ruleset != self._ruleset:
             await nft.apply(ruleset)
             self._ruleset = ruleset
+
+
+def _zone(nodes: Iterable[Node], name: str) -> str:
+    return next((n.metadata.labels.get(ZONE, "") for n in nodes if n.metadata.name == name), "")

@@ -11,8 +11,12 @@ from tulle.kube.client import Client
 from tulle.kube.resources import EVENTS, NODES
 from tulle.model.objects import Node
 from tulle.pod_to_pod.topology import Problem
+from tulle.pod_to_service.plan import Problem as ObjectProblem
 
 log = logging.getLogger(__name__)
+
+_MOST_EVENTS = 20  # at once: a wrong template may have made thousands of objects
+_API_VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
 
 
 class Reporter:
@@ -22,32 +26,50 @@ class Reporter:
         self._client = client
         self._node_name = node_name
         self._told: frozenset[Problem] = frozenset()
+        self._told_of_objects: frozenset[ObjectProblem] = frozenset()
 
     async def problems(self, problems: Iterable[Problem]) -> None:
         """An Event for each problem that is new; one that went and comes back is told again."""
         found = frozenset(problems)
         for problem in found - self._told:
             log.error("Node %s: %s", problem.node, problem.message)
-            await self._event(problem)
+            node = {"apiVersion": "v1", "kind": "Node", "name": problem.node}
+            await self._event(node, "NetworkMisconfigured", problem.message)
         self._told = found
 
-    async def _event(self, problem: Problem) -> None:
+    async def objects(self, problems: Iterable[ObjectProblem]) -> None:
+        """The same for what Services and EndpointSlices say that cannot be right."""
+        found = frozenset(problems)
+        for problem in sorted(found - self._told_of_objects)[:_MOST_EVENTS]:
+            namespace, name = problem.key
+            log.warning("%s %s/%s: %s: %s", problem.kind, namespace, name, problem.field, problem.message)
+            about = {
+                "apiVersion": _API_VERSIONS[problem.kind],
+                "kind": problem.kind,
+                "namespace": namespace,
+                "name": name,
+            }
+            await self._event(about, "InvalidField", f"{problem.field}: {problem.message}")
+        self._told_of_objects = found
+
+    async def _event(self, about: dict[str, str], reason: str, message: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        namespace = about.get("namespace", "default")
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{problem.node}.", "namespace": "default"},
-            "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": problem.node},
+            "metadata": {"generateName": f"{about['name']}.", "namespace": namespace},
+            "involvedObject": about,
             "type": "Warning",
-            "reason": "NetworkMisconfigured",
-            "message": problem.message,
+            "reason": reason,
+            "message": message,
             "source": {"component": "tulle-agent", "host": self._node_name},
             "firstTimestamp": now,
             "lastTimestamp": now,
             "count": 1,
         }
         try:
-            await self._client.create(EVENTS, event, "default")
+            await self._client.create(EVENTS, event, namespace)
         except (ApiError, ApiUnreachable) as error:
             log.warning("no Event could be made: %s", error)
 

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from tulle.agent import install
 from tulle.agent.attachments import Attachments
+from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
 from tulle.agent.monitor import LinkMonitor
-from tulle.agent.node import NodeReconciler, NotYet
+from tulle.agent.node import ZONE, NodeReconciler, NotYet
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
+from tulle.agent.services import Services
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
 from tulle.errors import TulleError
@@ -72,6 +74,13 @@ class _Agent:
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
         self._reporter = Reporter(client, settings.node_name)
+        self._choice = SocketChoice(
+            client, settings.node_name, settings.socket_services, self._attachments.choose_sockets
+        )
+        self._attachments.at_sockets = self._choice.at_sockets
+        self._services = Services(
+            client, settings.node_name, self._datapath, self._reporter, self._attachments.places
+        )
         self._ready = False
         self._disturbed = False
 
@@ -90,10 +99,16 @@ class _Agent:
             tasks.create_task(self._nodes.run(), name="follow the nodes")
             tasks.create_task(self._follow(), name="reconcile the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
+            if self._settings.services:
+                tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
+                tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
+                self._services.start(tasks)
+            else:
+                self._services.remove()
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
-        self._attachments.forget_unknown_endpoints()
+        self._attachments.forget_unknown()
         if self._last_seen:
             await self._apply(self._last_seen, complete=False)
 
@@ -134,6 +149,7 @@ class _Agent:
             self._attachments.fault = str(error)
             return False
         self._attachments.fault = ""
+        self._services.locate(self._reconciler.zone, self._reconciler.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()
@@ -174,4 +190,4 @@ def _relevant(node: Node | None) -> object:
     if node is None:
         return None
     cut_off = [c.status for c in node.status.conditions if c.type == "NetworkUnavailable"]
-    return node.spec, node.status.addresses, cut_off
+    return node.spec, node.status.addresses, cut_off, node.metadata.labels.get(ZONE)

@@ -35,6 +35,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     overlay_port: int = 4789
     masquerade: bool = True
     masquerade_except: tuple[str, ...] = ()
+    services: bool = True
+    socket_services: bool = True
+    cgroup: str = ""
     log_level: str = "info"
 
     @property

@@ -25,6 +25,12 @@ _ALIASES: Final = frozenset({_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG})
 _TAIL: Final = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _TAIL_EACH: Final = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 _UNSIGNED: Final = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.c_uint64}
+_FORMS: Final[Mapping[Any, str]] = {
+    ctypes.c_uint8: "B",
+    ctypes.c_uint16: "H",
+    ctypes.c_uint32: "I",
+    ctypes.c_uint64: "Q",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class _Type:
     name: str
     size_or_type: int
     tail: bytes
+    signed: bool = False  # of an enumeration's values
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,15 @@ class Contract:
                 raise ValueError(f"{name}.{field} has {place.size} bytes, not {len(given)}")
         return bytes(value)
 
+    def layout(self, name: str) -> struct.Struct:
+        """How to pack many values of a struct fast: its fields in order, arrays and structs as bytes."""
+        form = "="
+        for field, kind, *_ in self.structs[name]._fields_:
+            place, at = getattr(self.structs[name], field), struct.calcsize(form)
+            form += f"{place.offset - at}x" if place.offset > at else ""
+            form += _FORMS.get(kind, f"{place.size}s")
+        return struct.Struct(form + f"{ctypes.sizeof(self.structs[name]) - struct.calcsize(form)}x")
+
     def unpack(self, name: str, data: bytes) -> Any:
         """The struct with its fields as attributes. Raises ``ValueError`` when ``data`` is too short."""
         return self.structs[name].from_buffer_copy(data)
@@ -96,7 +112,10 @@ class Contract:
         return bytes(section)
 
     def _enum(self, found: _Type) -> type[enum.IntEnum]:
-        members = {self._string(name): value for name, value in struct.iter_unpack("=Ii", found.tail)}
+        members = {
+            self._string(name): value
+            for name, value in struct.iter_unpack("=Ii" if found.signed else "=II", found.tail)
+        }
         build: Any = enum.IntEnum  # called with a name that is not a literal
         made: type[enum.IntEnum] = build(found.name, members)
         return made
@@ -147,4 +166,5 @@ def _types(data: bytes, text: bytes) -> Iterator[_Type]:
         kind, count = info >> 24 & 0x1F, info & 0xFFFF
         start = offset + _TYPE.size
         offset = start + _TAIL.get(kind, 0) + count * _TAIL_EACH.get(kind, 0)
-        yield _Type(kind, text[name : text.index(b"\0", name)].decode(), size_or_type, data[start:offset])
+        text_of_name = text[name : text.index(b"\0", name)].decode()
+        yield _Type(kind, text_of_name, size_or_type, data[start:offset], bool(info >> 31))

@@ -7,7 +7,7 @@ import ctypes.util
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,6 +122,65 @@ class Map:
             if error.errno != errno.ENOENT:
                 raise
 
+    def update_all(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Writes many entries by one system call. Raises ``KernelError``; the first may be written then."""
+        if not keys:
+            return
+        count = ctypes.c_uint32(len(keys))
+        _call(
+            f"update map {self.name}",
+            "bpf_map_update_batch",
+            self.fd,
+            b"".join(keys),
+            b"".join(values),
+            ctypes.byref(count),
+            None,
+        )
+
+    def discard_all(self, keys: Sequence[bytes]) -> None:
+        """Deletes many keys by one system call. One that is not there is passed over."""
+        while keys:
+            count = ctypes.c_uint32(len(keys))
+            try:
+                _call(
+                    f"delete from map {self.name}",
+                    "bpf_map_delete_batch",
+                    self.fd,
+                    b"".join(keys),
+                    ctypes.byref(count),
+                    None,
+                )
+                return
+            except KernelError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                keys = keys[count.value + 1 :]
+
+    def items(self, key_size: int) -> dict[bytes, bytes]:
+        """All entries of a hash map, many by each system call; what comes or goes meanwhile may be missed."""
+        found: dict[bytes, bytes] = {}
+        token, most = ctypes.create_string_buffer(8), 4096
+        follows = None
+        while True:
+            keys = ctypes.create_string_buffer(key_size * most)
+            values = ctypes.create_string_buffer(self.value_size * most)
+            count = ctypes.c_uint32(most)
+            number = _lib().calls.bpf_map_lookup_batch(
+                self.fd, follows, token, keys, values, ctypes.byref(count), None
+            )
+            if number == -errno.ENOSPC:  # a bucket of the map holds more than fits
+                most *= 2
+                continue
+            if number and number != -errno.ENOENT:
+                raise KernelError(-number, f"list map {self.name}")
+            raw_keys, raw_values = keys.raw, values.raw
+            for i in range(count.value):
+                key = raw_keys[i * key_size : (i + 1) * key_size]
+                found[key] = raw_values[i * self.value_size : (i + 1) * self.value_size]
+            if number:
+                return found
+            follows = token
+
     def keys(self, size: int) -> Iterator[bytes]:
         """All keys, each of ``size`` bytes; those that come or go meanwhile may be missed."""
         key, following = None, ctypes.create_string_buffer(size)
@@ -212,8 +271,9 @@ def open_per_cpu(pin: Path, value_size: int) -> Map:
     return Map(open_pinned(pin), _on_each_cpu(value_size), pin.name)
 
 
-def attach(program: int, ifindex: int, kind: int, pin: Path) -> None:
-    """Attaches a program to a device (``BPF_TCX_INGRESS`` or ``BPF_TCX_EGRESS``) by a link pinned at ``pin``.
+def attach(program: int, target: int, kind: int, pin: Path) -> None:
+    """Attaches a program by a link pinned at ``pin``: to a device (``BPF_TCX_INGRESS`` or ``BPF_TCX_EGRESS``
+    with its index) or to a cgroup (a ``BPF_CGROUP_*`` of ``linux/bpf.h`` with a descriptor of its folder).
 
     A link that is pinned there already is given the new program in place, without a packet lost; one
     whose device is gone is replaced.
@@ -230,7 +290,7 @@ def attach(program: int, ifindex: int, kind: int, pin: Path) -> None:
             return
         finally:
             os.close(link)
-    link = _call(f"attach {pin.name}", "bpf_link_create", program, ifindex, kind, None)
+    link = _call(f"attach {pin.name}", "bpf_link_create", program, target, kind, None)
     try:
         _call(f"pin {pin}", "bpf_obj_pin", link, os.fsencode(pin))
     finally:

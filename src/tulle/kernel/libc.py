@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from pathlib import Path
 
 from tulle.errors import KernelError
@@ -13,6 +14,9 @@ MS_BIND = 0x1000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 PR_SET_CHILD_SUBREAPER = 36
+MEMBARRIER_CMD_GLOBAL = 1
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine, -1)
+_LONG_ENOUGH = 1.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -48,3 +52,13 @@ def umount(target: Path) -> None:
 def become_subreaper() -> None:
     """Makes orphans among the process's descendants its children (prctl(2), PR_SET_CHILD_SUBREAPER)."""
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "become a subreaper")
+
+
+def await_readers() -> None:
+    """Returns when every eBPF program that runs now has ended; takes some milliseconds.
+
+    membarrier(2) with ``MEMBARRIER_CMD_GLOBAL`` waits for an RCU grace period. A kernel with CPUs in full
+    dynticks mode refuses it: then a second goes by, in which no program runs for that long.
+    """
+    if _libc.syscall(_MEMBARRIER, MEMBARRIER_CMD_GLOBAL, 0, 0) != 0:
+        time.sleep(_LONG_ENOUGH)

@@ -76,10 +76,13 @@ def parse_attributes(data: bytes) -> Attributes:
 
 
 class Netlink:
-    """A NETLINK_ROUTE socket of the network namespace that the thread is in when it is made."""
+    """A netlink socket of the network namespace that the thread is in when it is made.
 
-    def __init__(self, groups: int = 0) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    ``family``: ``NETLINK_ROUTE`` (0), or another of ``linux/netlink.h``.
+    """
+
+    def __init__(self, groups: int = 0, family: int = 0) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
         self._socket.bind((0, groups))
         self._sequence = 0
 

@@ -8,6 +8,8 @@ elsewhere need not be visible here, in a mount namespace of our own; then proces
 from __future__ import annotations
 
 import os
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from tulle.errors import KernelError
 from tulle.kernel import libc
 
 _OWN = Path("/proc/thread-self/ns/net")
+SO_NETNS_COOKIE = 71
 _AS_INIT_SEES_IT = Path("/proc/1/root")
 
 
@@ -72,6 +75,18 @@ def entered(path: Path) -> Iterator[int]:
             libc.setns(home, libc.CLONE_NEWNET)
     finally:
         os.close(home)
+
+
+def own_cookie() -> int:
+    """The number by which eBPF programs know the network namespace that the calling thread is in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+
+
+def cookie(path: Path) -> int:
+    """That of the namespace at ``path``. Raises as ``entered`` does."""
+    with entered(path):
+        return own_cookie()
 
 
 def exists(path: Path) -> bool:

@@ -60,7 +60,7 @@ def cgroup2() -> Path:
         return points[0]
     raise PrerequisiteError(
         "cgroup v2 is not mounted",
-        "ending what the lab started",
+        "Services at the socket, and the lab",
         "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -71,7 +72,7 @@ def decode_bookmark(raw: msgspec.Raw) -> Item[T]:
 def decode_item(resource: Resource[T], raw: msgspec.Raw) -> Item[T]:
     """An object that does not fit ``resource.type`` is logged with its name, and has no value."""
     metadata = msgspec.json.decode(raw, type=_Anything).metadata
-    key = (metadata.namespace, metadata.name)
+    key = (intern(metadata.namespace), metadata.name)
     try:
         value = msgspec.json.decode(raw, type=resource.type)
     except msgspec.ValidationError as error:
@@ -101,6 +102,9 @@ SERVICE_CIDR = Resource(
 NAMESPACES = _untyped("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = _untyped("", "v1", "nodes", "Node", namespaced=False)
 PODS = _untyped("", "v1", "pods", "Pod")
+SERVICES = _untyped("", "v1", "services", "Service")
+ENDPOINTS = _untyped("", "v1", "endpoints", "Endpoints")
+ENDPOINTSLICES = _untyped("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 CONFIGMAPS = _untyped("", "v1", "configmaps", "ConfigMap")
 SECRETS = _untyped("", "v1", "secrets", "Secret")
 SERVICEACCOUNTS = _untyped("", "v1", "serviceaccounts", "ServiceAccount")

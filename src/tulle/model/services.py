@@ -16,6 +16,13 @@ from msgspec.structs import force_setattr
 from tulle.model.objects import ObjectMeta
 
 
+def share(value: msgspec.Struct, *fields: str) -> None:
+    """What many objects say in the same words (namespaces, nodes, policies) is in memory once."""
+    for field in fields:
+        if text := getattr(value, field):
+            force_setattr(value, field, intern(text))
+
+
 class ServiceLabels(msgspec.Struct, frozen=True, gc=False):
     """The labels of a Service that take it away from us (S-01, S-03); any value does, ``""`` too."""
 
@@ -31,6 +38,9 @@ class ServiceMeta(msgspec.Struct, frozen=True, gc=False):
     uid: str = ""
     labels: ServiceLabels | None = None
 
+    def __post_init__(self) -> None:
+        share(self, "namespace")
+
 
 class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """One of ``spec.ports``. ``targetPort`` is not here: the number comes from the slices (S-08)."""
@@ -39,6 +49,9 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     name: str = ""
     protocol: str = "TCP"
     node_port: int = 0
+
+    def __post_init__(self) -> None:
+        share(self, "name", "protocol")
 
 
 class ClientIPConfig(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -69,6 +82,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     publish_not_ready_addresses: bool = False
     external_ips: tuple[str, ...] | None = msgspec.field(name="externalIPs", default=None)
     load_balancer_source_ranges: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        share(self, "type", "session_affinity", "internal_traffic_policy", "external_traffic_policy")
 
 
 class Ingress(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -123,6 +139,9 @@ class SliceMeta(msgspec.Struct, frozen=True, gc=False):
     labels: SliceLabels | None = None
     annotations: SliceAnnotations | None = None
 
+    def __post_init__(self) -> None:
+        share(self, "namespace")
+
 
 class EndpointConditions(msgspec.Struct, frozen=True, gc=False):
     """As sent; what ``None`` means says S-10: ready, serving, and not terminating."""
@@ -152,6 +171,10 @@ class TargetRef(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     namespace: str = ""
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "kind", intern(self.kind))
+        force_setattr(self, "namespace", intern(self.namespace))
+
 
 NO_CONDITIONS = EndpointConditions()
 READY = EndpointConditions(ready=True, serving=True, terminating=False)
@@ -169,7 +192,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     target_ref: TargetRef | None = None
 
     def __post_init__(self) -> None:
-        """Thousands of endpoints share a node, a zone and their conditions: each is in memory once."""
+        """As ``share``, but in place: there are tens of thousands."""
         if self.node_name:
             force_setattr(self, "node_name", intern(self.node_name))
         if self.zone:
@@ -185,6 +208,9 @@ class EndpointPort(msgspec.Struct, frozen=True, gc=False):
     port: int | None = None
     protocol: str | None = "TCP"
 
+    def __post_init__(self) -> None:
+        share(self, "name", "protocol")
+
 
 class EndpointSlice(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """A discovery.k8s.io/v1 EndpointSlice; ``address_type`` is IPv4, IPv6 or FQDN."""
@@ -193,6 +219,9 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     address_type: str = ""
     endpoints: tuple[Endpoint, ...] | None = None
     ports: tuple[EndpointPort, ...] | None = None
+
+    def __post_init__(self) -> None:
+        share(self, "address_type")
 
 
 class ServiceCIDRSpec(msgspec.Struct, frozen=True, gc=False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -30,10 +31,23 @@ DEVICE_PROGRAMS: Final = {
 }
 """What is attached to a device that is not a Pod's, by the device's role."""
 
+SOCKET_PROGRAMS: Final = {
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+"""What is attached to the node's cgroup, with the hook's number (``BPF_CGROUP_*`` in ``linux/bpf.h``)."""
+_SOCKETS: Final = "sockets"
+
 
 def _open_objects() -> list[BpfObject]:
     native = Path(str(files("tulle"))) / "_native"
-    return [BpfObject(native / f"{name}.bpf.o") for name in ("pod", "uplink")]
+    return [BpfObject(native / f"{name}.bpf.o") for name in ("pod", "uplink", "socket")]
 
 
 def _folder(root: Path, contract: Contract) -> Path:
@@ -74,7 +88,7 @@ class Datapath:
         for each in objects:
             each.load(maps, settings)
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
-        self._maps = objects[0].maps
+        self.maps = objects[0].maps
 
     def pod_programs(self, ifindex: int) -> list[Request]:
         """The requests that attach the programs of a Pod to the host's side of its veth."""
@@ -93,6 +107,20 @@ class Datapath:
         """Detaches them; nothing happens when they are not attached."""
         for program, _ in DEVICE_PROGRAMS[role]:
             self._pin(device, program).unlink(missing_ok=True)
+
+    def attach_sockets(self, cgroup: Path) -> None:
+        """Services at the socket, for all processes in ``cgroup`` and below."""
+        folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for program, kind in SOCKET_PROGRAMS.items():
+                libbpf.attach(self._programs[program], folder, kind, self._pin(_SOCKETS, program))
+        finally:
+            os.close(folder)
+
+    def detach_sockets(self) -> None:
+        """Sockets that are connected already stay so."""
+        for program in SOCKET_PROGRAMS:
+            self._pin(_SOCKETS, program).unlink(missing_ok=True)
 
     def remove_other_versions(self) -> None:
         """Takes away what an agent with another contract pinned, once this one's programs are in place."""
@@ -113,29 +141,48 @@ class Datapath:
     def set_endpoint(self, address: Address, ifindex: int, mac: bytes) -> None:
         """Pod ``address`` is behind link ``ifindex`` from now on."""
         value = self.contract.pack("endpoint", ifindex=ifindex, mac=mac)
-        self._maps["endpoints"][to_bytes(address)] = value
+        self.maps["endpoints"][to_bytes(address)] = value
 
     def endpoint_link(self, address: Address) -> int | None:
         """The index of the link that a Pod's address is behind."""
-        found = self._maps["endpoints"].get(to_bytes(address))
+        found = self.maps["endpoints"].get(to_bytes(address))
         return int(self.contract.unpack("endpoint", found).ifindex) if found else None
 
     def remove_endpoint(self, address: Address) -> None:
-        self._maps["endpoints"].discard(to_bytes(address))
+        self.maps["endpoints"].discard(to_bytes(address))
 
     def keep_endpoints(self, addresses: Iterable[Address]) -> None:
         """Removes the endpoints of all other addresses."""
         kept = set(map(to_bytes, addresses))
-        for key in list(self._maps["endpoints"].keys(16)):
+        for key in list(self.maps["endpoints"].keys(16)):
             if key not in kept:
-                self._maps["endpoints"].discard(key)
+                self.maps["endpoints"].discard(key)
+
+    def set_client(self, cookie: int, kind: str, addresses: Iterable[Address]) -> None:
+        """Whose sockets the network namespace with this cookie holds.
+
+        ``kind``: NODE, POD, or POD_PACKETS for a Pod whose sockets are left alone.
+        """
+        by_family = {f"v{a.version}": to_bytes(a) for a in addresses}
+        number = self.contract.enums["client_kind"][f"CLIENT_{kind}"]
+        self.maps["clients"][_cookie(cookie)] = self.contract.pack("client", kind=number, **by_family)
+
+    def remove_client(self, cookie: int) -> None:
+        self.maps["clients"].discard(_cookie(cookie))
+
+    def keep_clients(self, cookies: Iterable[int]) -> None:
+        """Removes all other network namespaces."""
+        kept = set(map(_cookie, cookies))
+        for key in list(self.maps["clients"].keys(8)):
+            if key not in kept:
+                self.maps["clients"].discard(key)
 
     def sync_remotes(self, remotes: Iterable[Remote], overlay_index: int, remove: bool) -> int:
         """Writes what differs, new before old goes; returns how many entries changed.
 
         ``remove`` is false until the whole cluster has been listed: what is not known yet stays.
         """
-        table = self._maps["remotes"]
+        table = self.maps["remotes"]
         wanted = dict(self._remote_entry(remote, overlay_index) for remote in remotes)
         there = {key: table.get(key) for key in list(table.keys(20))}
         changed = {key: value for key, value in wanted.items() if there.get(key) != value}
@@ -168,8 +215,12 @@ class Datapath:
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
-            self._maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
+            self.maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
+
+
+def _cookie(number: int) -> bytes:
+    return number.to_bytes(8, sys.byteorder)
 
 
 class Pinned:

@@ -52,8 +52,10 @@ class LinkSettings:
     node_addresses: tuple[Address, ...]
 
 
-def connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:
+def connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> int:
     """Makes the link and brings it up last, when the programs and maps are in place.
+
+    Returns the cookie of the Pod's network namespace.
 
     Raises ``FileNotFoundError`` when the network namespace is not there, ``FileExistsError`` when the
     interface name is taken in it, ``KernelError`` for the rest; then nothing is left behind.
@@ -63,8 +65,10 @@ def connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) 
         with netns.entered(Path(attachment.netns)) as home, Netlink() as netlink:
             _make_pair(netlink, attachment, home, settings.mtu)
             _set_up_pod_side(netlink, attachment)
+            cookie = netns.own_cookie()
         _set_up_host_side(attachment, settings, datapath)
         undo.pop_all()
+    return cookie
 
 
 def disconnect(attachment: Attachment, datapath: Datapath) -> None:

@@ -28,8 +28,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class Attachment(msgspec.Struct, frozen=True, dict=True):
     """A Pod's interface: who has it, where it is, which addresses it has.
 
-    ``link`` is the host's side of the veth; ``mac`` the Pod's side, as text. ``deleted``: DEL was called,
-    the kernel has not been rid of the link yet.
+    ``link`` is the host's side of the veth; ``mac`` the Pod's side, as text; ``cookie`` is what eBPF programs
+    know the network namespace by. ``deleted``: DEL was called, the kernel has not been rid of the link yet.
     """
 
     container_id: str
@@ -41,6 +41,7 @@ class Attachment(msgspec.Struct, frozen=True, dict=True):
     namespace: str = ""
     pod: str = ""
     uid: str = ""
+    cookie: int = 0
     deleted: bool = False
 
     def __post_init__(self) -> None:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+"""The protocols of Services, and their numbers in an IP header."""
+UDP = PROTOCOLS["UDP"]
+
 
 class OnEmpty(Enum):
     """What happens to a new connection where there is no backend (S-40, S-41)."""
@@ -49,3 +53,23 @@ class PortPlan:
     serving: tuple[Backend, ...]
     affinity: int
     on_empty: OnEmpty
+
+
+class Problem(NamedTuple):
+    """What an object says that cannot be right: it is left out, everything else goes on.
+
+    ``kind`` and ``key`` (namespace, name) tell the object, ``field`` the place in it; ``message`` says what
+    stands there and what would be right.
+    """
+
+    kind: str
+    key: tuple[str, str]
+    field: str
+    message: str
+
+
+class ServicePlan(NamedTuple):
+    """All ports of a Service, in the order of its ``spec``, IPv4 and IPv6 apart."""
+
+    ports: tuple[PortPlan, ...] = ()
+    problems: tuple[Problem, ...] = ()

@@ -12,7 +12,7 @@ from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import BpfObject
 
 
-@pytest.fixture(params=["pod", "uplink"])
+@pytest.fixture(params=["pod", "uplink", "socket"])
 def contract(request: pytest.FixtureRequest) -> Contract:
     opened = BpfObject(Path(str(files("tulle"))) / "_native" / f"{request.param}.bpf.o")
     opened.close()

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What is remembered of flows: those that are translated, and those that the host's stack waits for. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../contract.h"
+#include "../maps.h"
+#include "packet.h"
+#include "service.h"
+#include "translate.h"
+
+#define FLOW_REFRESH 30 /* seconds after which a flow in use is noted anew, in both directions */
+#define FLOW_IDLE 180   /* seconds for which answers of UDP may come: conntrack's timeout of a stream, too */
+
+/* A packet's flow, if anything is known of it. */
+struct known {
+	struct flow_state *state; /* of the direction that the packet goes in; NULL: nothing */
+	bool quotes;              /* the packet is an ICMP error: it belongs to the flow that it quotes */
+};
+
+/* Gives a fragment the ports of its packet; false where the first fragment has not been here. */
+static __always_inline bool find_ports(struct __sk_buff *skb, struct packet *p)
+{
+	struct fragment key = {
+		.source = p->flow.source,
+		.destination = p->flow.destination,
+		.id = p->id,
+		.protocol = p->flow.protocol,
+	};
+	struct ports *known, ports;
+
+	if (p->later) {
+		known = bpf_map_lookup_elem(&fragments, &key);
+		if (!known)
+			return false;
+		ports = *known;
+	} else if (bpf_skb_load_bytes(skb, p->transport, &ports, sizeof(ports))) {
+		return false;
+	} else {
+		bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
+	}
+	p->flow.source_port = ports.source;
+	p->flow.destination_port = ports.destination;
+	return true;
+}
+
+static __always_inline bool is_icmp(const struct packet *p)
+{
+	return p->flow.protocol == IPPROTO_ICMP || p->flow.protocol == IPPROTO_ICMPV6;
+}
+
+/*
+ * Whether the packet is an ICMP error; `answer` is then the flow that it belongs to: what it quotes, seen from
+ * the other end. A function of its own, as those below: the verifier looks at it once.
+ */
+__noinline int read_answer(struct __sk_buff *skb, const struct packet *p, struct flow *answer)
+{
+	struct packet quoted = {};
+
+	if (!p || !answer || !read_quoted(skb, p, &quoted))
+		return false;
+	*answer = answer_to(&quoted.flow);
+	return true;
+}
+
+static __always_inline void look_up(struct __sk_buff *skb, struct packet *p, struct known *known)
+{
+	struct flow flow = {};
+
+	known->state = NULL;
+	known->quotes = is_icmp(p) && read_answer(skb, p, &flow);
+	if (known->quotes)
+		known->state = bpf_map_lookup_elem(&flows, &flow);
+	else if (!p->fragment || find_ports(skb, p))
+		known->state = bpf_map_lookup_elem(&flows, &p->flow);
+}
+
+static __always_inline bool is_stack_flow(const struct known *known)
+{
+	return known->state && known->state->kind == FLOW_OF_STACK;
+}
+
+static __always_inline bool is_translated(const struct known *known)
+{
+	return known->state && known->state->kind == FLOW_TRANSLATED;
+}
+
+/* Translations towards a backend name a set; those of its answers do not. */
+static __always_inline bool is_answer(const struct flow_state *state)
+{
+	return !state->set;
+}
+
+static __always_inline void note_answers(const struct flow *flow, const struct flow *becomes, __u32 service)
+{
+	struct flow key = answer_to(becomes);
+	struct flow_state state = {
+		.becomes = answer_to(flow),
+		.service = service,
+		.used = seconds(),
+		.kind = FLOW_TRANSLATED,
+	};
+
+	bpf_map_update_elem(&flows, &key, &state, BPF_ANY);
+}
+
+/* From now on `flow` goes to the backend as `becomes`, and its answers come back. */
+static __always_inline void note_translation(const struct flow *flow, const struct flow *becomes,
+					     const struct selection *selection)
+{
+	struct flow_state state = {
+		.becomes = *becomes,
+		.service = selection->service,
+		.set = selection->set,
+		.used = seconds(),
+		.kind = FLOW_TRANSLATED,
+	};
+
+	note_answers(flow, becomes, selection->service);
+	bpf_map_update_elem(&flows, flow, &state, BPF_ANY);
+}
+
+static __always_inline struct backend backend_of(const struct flow *becomes)
+{
+	return (struct backend){ .address = becomes->destination, .port = becomes->destination_port };
+}
+
+/*
+ * Whether a packet may go on to the backend that was chosen for its flow. Connections keep theirs to the end;
+ * a new one, which may have the ends of an older one, keeps it while the set is the same, so that a repeated
+ * SYN does not lead to another one. Of UDP see may_stay().
+ */
+static __always_inline bool goes_on(const struct packet *p, struct flow_state *state)
+{
+	struct backend backend;
+	__u32 set;
+
+	if (p->flow.protocol != IPPROTO_UDP && !p->opens)
+		return true;
+	set = present_set(state->service);
+	if (set == state->set)
+		return true;
+	backend = backend_of(&state->becomes);
+	if (p->opens || !may_stay(set, &backend))
+		return false;
+	state->set = set;
+	return true;
+}
+
+static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
+{
+	__u32 now = seconds();
+
+	if (now - state->used < FLOW_REFRESH)
+		return;
+	state->used = now;
+	note_answers(&p->flow, &state->becomes, state->service);
+}
+
+/* Datagrams with the ends of a flow that has not been used for long are of another one. */
+static __always_inline bool is_outdated(const struct packet *p, const struct flow_state *state)
+{
+	return p->opens || (p->flow.protocol == IPPROTO_UDP && seconds() - state->used > FLOW_IDLE);
+}
+
+/*
+ * Translates the packet as is known of its flow; false, and no change, where it has to be seen as a new one.
+ */
+static __always_inline bool translate_known(struct __sk_buff *skb, struct packet *p, struct known *known)
+{
+	struct flow_state *state = known->state;
+	struct flow becomes;
+
+	if (!is_translated(known))
+		return false;
+	becomes = state->becomes;
+	if (known->quotes) {
+		translate_error(skb, p, &becomes);
+		return true;
+	}
+	if (is_answer(state) ? is_outdated(p, state) : !goes_on(p, state))
+		return false;
+	if (!is_answer(state))
+		keep_fresh(p, state);
+	translate(skb, p, &becomes);
+	return true;
+}
+
+static __always_inline void forget(const struct flow *flow)
+{
+	if (bpf_map_lookup_elem(&flows, flow))
+		bpf_map_delete_elem(&flows, flow);
+}
+
+/*
+ * A connection that begins as it is: what is remembered of an earlier one with the same ends would send its
+ * answers to the host's stack, which never saw the beginning, or would translate them.
+ */
+static __always_inline void forget_earlier(const struct packet *p)
+{
+	struct flow answer = answer_to(&p->flow);
+
+	forget(&p->flow);
+	forget(&answer);
+}
+
+/*
+ * The host's stack sends a packet on from a Pod, or to one: it is to see the answers, too. Only what
+ * could come back by a short cut matters: between Pods, or between a Pod and another node.
+ */
+static __always_inline void remember_stack_flow(const struct packet *p)
+{
+	struct flow answer = answer_to(&p->flow);
+	struct flow_state state = { .kind = FLOW_OF_STACK };
+
+	if (!p->fragment && !bpf_map_lookup_elem(&flows, &answer))
+		bpf_map_update_elem(&flows, &answer, &state, BPF_ANY);
+}

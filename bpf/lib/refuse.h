@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Answers on behalf of a Service that nobody serves, so that its client need not wait (S-29, S-40). */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../config.h"
+#include "../contract.h"
+#include "packet.h"
+#include "verdict.h"
+
+#define REFUSAL_HOP_LIMIT 64
+#define ICMP_CODE_PORT_UNREACHABLE 3
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_CODE_PORT_UNREACHABLE 4
+#define QUOTED_TRANSPORT 8 /* bytes of it behind the quoted IP header */
+
+struct ipv4_reset {
+	struct iphdr ip;
+	struct tcphdr tcp;
+};
+
+struct ipv6_reset {
+	struct ipv6hdr ip;
+	struct tcphdr tcp;
+};
+
+struct ipv4_unreachable {
+	struct iphdr ip;
+	struct icmp icmp;
+	__u8 quoted[sizeof(struct iphdr) + QUOTED_TRANSPORT];
+};
+
+struct ipv6_unreachable {
+	struct ipv6hdr ip;
+	struct icmp icmp;
+	__u8 quoted[sizeof(struct ipv6hdr) + QUOTED_TRANSPORT];
+};
+
+/* What IPv6's transport checksums cover besides the transport (RFC 8200, section 8.1). */
+struct ipv6_pseudo {
+	struct address source, destination;
+	__be32 length;
+	__be32 next_header;
+};
+
+static __always_inline __u16 fold(__s64 sum)
+{
+	__u32 folded = (sum & 0xffff) + (sum >> 16 & 0xffff);
+
+	folded = (folded & 0xffff) + (folded >> 16);
+	return ~folded;
+}
+
+static __always_inline __s64 sum_of(const void *data, __u32 length, __s64 sum)
+{
+	return bpf_csum_diff(NULL, 0, (__be32 *)data, length, sum);
+}
+
+static __always_inline __s64 pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
+{
+	struct ipv6_pseudo pseudo = {
+		.source = flow->source,
+		.destination = flow->destination,
+		.length = bpf_htonl(length),
+		.next_header = bpf_htonl(protocol),
+	};
+
+	return sum_of(&pseudo, sizeof(pseudo), 0);
+}
+
+static __always_inline __s64 ipv4_pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
+{
+	__be32 pseudo[3] = { flow->source.word[3], flow->destination.word[3],
+			     bpf_htonl((__u32)protocol << 16 | length) };
+
+	return sum_of(pseudo, sizeof(pseudo), 0);
+}
+
+static __always_inline struct iphdr ipv4_header(const struct flow *flow, __u32 length, __u8 protocol)
+{
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		.tot_len = bpf_htons(length),
+		.frag_off = bpf_htons(0x4000), /* don't fragment */
+		.ttl = REFUSAL_HOP_LIMIT,
+		.protocol = protocol,
+		.saddr = flow->source.word[3],
+		.daddr = flow->destination.word[3],
+	};
+
+	ip.check = fold(sum_of(&ip, sizeof(ip), 0));
+	return ip;
+}
+
+static __always_inline struct ipv6hdr ipv6_header(const struct flow *flow, __u32 length, __u8 protocol)
+{
+	struct ipv6hdr ip = {
+		.version = 6,
+		.payload_len = bpf_htons(length),
+		.nexthdr = protocol,
+		.hop_limit = REFUSAL_HOP_LIMIT,
+	};
+
+	__builtin_memcpy(&ip.saddr, &flow->source, sizeof(ip.saddr));
+	__builtin_memcpy(&ip.daddr, &flow->destination, sizeof(ip.daddr));
+	return ip;
+}
+
+/* Puts `length` bytes in the place of the packet behind the Ethernet header, and sends it where it came from. */
+static __always_inline bool send_back(struct __sk_buff *skb, const struct packet *p, const void *packet,
+				      __u32 length)
+{
+	if (bpf_skb_change_tail(skb, ETH_HLEN + length, 0) ||
+	    bpf_skb_store_bytes(skb, ETH_HLEN, packet, length, BPF_F_RECOMPUTE_CSUM))
+		return false;
+	set_macs(skb, p->mac, gateway_mac);
+	return bpf_redirect_peer(skb->ifindex, 0) == TC_ACT_REDIRECT;
+}
+
+/* A reset that the sender of `theirs` believes (RFC 9293, section 3.5.2). */
+static __always_inline struct tcphdr reset_for(const struct tcphdr *theirs, __u32 payload)
+{
+	struct tcphdr reset = {
+		.source = theirs->dest,
+		.dest = theirs->source,
+		.doff = sizeof(reset) / 4,
+		.rst = 1,
+	};
+
+	if (theirs->ack) {
+		reset.seq = theirs->ack_seq;
+	} else {
+		reset.ack = 1;
+		reset.ack_seq = bpf_htonl(bpf_ntohl(theirs->seq) + payload + theirs->syn + theirs->fin);
+	}
+	return reset;
+}
+
+static __noinline bool reset_ipv4(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
+{
+	struct flow back = answer_to(&p->flow);
+	struct ipv4_reset packet = {
+		.ip = ipv4_header(&back, sizeof(packet), IPPROTO_TCP),
+		.tcp = *reset,
+	};
+
+	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
+				       ipv4_pseudo_sum(&back, sizeof(packet.tcp), IPPROTO_TCP)));
+	return send_back(skb, p, &packet, sizeof(packet));
+}
+
+static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
+{
+	struct flow back = answer_to(&p->flow);
+	struct ipv6_reset packet = {
+		.ip = ipv6_header(&back, sizeof(packet.tcp), IPPROTO_TCP),
+		.tcp = *reset,
+	};
+
+	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
+				       pseudo_sum(&back, sizeof(packet.tcp), IPPROTO_TCP)));
+	return send_back(skb, p, &packet, sizeof(packet));
+}
+
+/* Nothing answers a reset: RFC 9293 says so. */
+static __noinline bool refuse_tcp(struct __sk_buff *skb, const struct packet *p)
+{
+	struct tcphdr theirs, reset;
+
+	if (bpf_skb_load_bytes(skb, p->transport, &theirs, sizeof(theirs)) || theirs.rst)
+		return false;
+	reset = reset_for(&theirs, p->end - p->transport - theirs.doff * 4);
+	return p->v4 ? reset_ipv4(skb, p, &reset) : reset_ipv6(skb, p, &reset);
+}
+
+static __noinline bool unreachable_ipv4(struct __sk_buff *skb, const struct packet *p)
+{
+	struct flow back = answer_to(&p->flow);
+	struct ipv4_unreachable packet = {
+		.ip = ipv4_header(&back, sizeof(packet), IPPROTO_ICMP),
+		.icmp = { .type = ICMP_UNREACHABLE, .code = ICMP_CODE_PORT_UNREACHABLE },
+	};
+
+	/* With options the quotation would have to be longer; nobody sends them to a Service. */
+	if (p->transport != ETH_HLEN + sizeof(struct iphdr) ||
+	    bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, sizeof(packet.quoted)))
+		return false;
+	packet.icmp.checksum = fold(sum_of(&packet.icmp, sizeof(packet) - sizeof(packet.ip), 0));
+	return send_back(skb, p, &packet, sizeof(packet));
+}
+
+static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct packet *p)
+{
+	struct flow back = answer_to(&p->flow);
+	const __u32 length = sizeof(struct ipv6_unreachable) - sizeof(struct ipv6hdr);
+	struct ipv6_unreachable packet = {
+		.ip = ipv6_header(&back, length, IPPROTO_ICMPV6),
+		.icmp = { .type = ICMPV6_UNREACHABLE, .code = ICMPV6_CODE_PORT_UNREACHABLE },
+	};
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, sizeof(packet.quoted)))
+		return false;
+	packet.icmp.checksum =
+		fold(sum_of(&packet.icmp, length, pseudo_sum(&back, length, IPPROTO_ICMPV6)));
+	return send_back(skb, p, &packet, sizeof(packet));
+}
+
+/* Whether the refusal is on its way. */
+__noinline int send_refusal(struct __sk_buff *skb, const struct packet *p)
+{
+	if (!p)
+		return false;
+	if (p->flow.protocol == IPPROTO_TCP)
+		return refuse_tcp(skb, p);
+	return p->v4 ? unreachable_ipv4(skb, p) : unreachable_ipv6(skb, p);
+}
+
+/* Refuses a packet that a Pod sent, which is counted as dropped for `reason`. */
+static __always_inline struct verdict refuse(struct __sk_buff *skb, const struct packet *p, enum reason reason)
+{
+	return (struct verdict){ send_refusal(skb, p) ? TC_ACT_REDIRECT : TC_ACT_SHOT, reason };
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Pod to Service: which backend a new connection goes to. The same for sockets and for packets. */
+#pragma once
+
+#include <stdbool.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "../contract.h"
+#include "../maps.h"
+
+#define NS_PER_SECOND 1000000000ULL
+
+/* Who was chosen, or why nobody was. */
+enum choice {
+	CHOICE_BACKEND,
+	CHOICE_REFUSE, /* no endpoint anywhere */
+	CHOICE_DROP,   /* none on this node */
+};
+
+struct selection {
+	struct backend backend;
+	__u32 service;
+	__u32 set;
+};
+
+static __always_inline __u32 seconds(void)
+{
+	return bpf_ktime_get_coarse_ns() / NS_PER_SECOND;
+}
+
+static __always_inline bool in_service_cidr(const struct address *address)
+{
+	struct prefix key = { .length = 128, .address = *address };
+
+	return bpf_map_lookup_elem(&service_cidrs, &key);
+}
+
+/* An index into `services`, or an enum service_index. */
+static __always_inline __u32 find_service(const struct frontend *frontend)
+{
+	struct frontend any_port = { .address = frontend->address };
+	__u32 *service = bpf_map_lookup_elem(&frontends, frontend);
+
+	if (!service)
+		service = bpf_map_lookup_elem(&frontends, &any_port);
+	if (service)
+		return *service;
+	return in_service_cidr(&frontend->address) ? SERVICE_UNALLOCATED : SERVICE_NONE;
+}
+
+/* 0, which is no set, where there is no such service any more. */
+static __always_inline __u32 present_set(__u32 service)
+{
+	__u32 *set = bpf_map_lookup_elem(&services, &service);
+
+	return set ? *(volatile __u32 *)set : 0;
+}
+
+static __always_inline bool is_member(__u32 set, const struct backend *backend)
+{
+	struct member key = { .set = set, .backend = *backend };
+
+	return bpf_map_lookup_elem(&members, &key);
+}
+
+/*
+ * Whether datagrams that go to `backend` may go on to do so, although another set is present now: who still
+ * serves keeps its flows, whatever policies and topology say of new ones (S-65).
+ */
+static __always_inline bool may_stay(__u32 set, const struct backend *backend)
+{
+	struct backend_set *present = bpf_map_lookup_elem(&sets, &set);
+
+	return present && (!present->serving || is_member(present->serving, backend));
+}
+
+static __always_inline bool is_alive(const struct affinity *affinity, const struct backend_set *set, __u32 number,
+				     __u32 now)
+{
+	return now - affinity->used < set->affinity && is_member(number, &affinity->backend);
+}
+
+/* Whom this client stays with (S-60); false where it is free to choose. A hit counts as a use. */
+static __always_inline bool stays(const struct affinity_key *key, const struct backend_set *set,
+				  struct selection *selection)
+{
+	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
+	__u32 now = seconds();
+
+	if (!known)
+		return false;
+	if (!is_alive(known, set, selection->set, now)) {
+		bpf_map_delete_elem(&affinities, key);
+		return false;
+	}
+	known->used = now;
+	selection->backend = known->backend;
+	return true;
+}
+
+/* Of two first connections of a client at once, the second goes where the first went. */
+static __always_inline void stay(const struct affinity_key *key, struct selection *selection)
+{
+	struct affinity value = { .backend = selection->backend, .used = seconds() };
+	struct affinity *first;
+
+	if (!bpf_map_update_elem(&affinities, key, &value, BPF_NOEXIST))
+		return;
+	first = bpf_map_lookup_elem(&affinities, key);
+	if (first && is_member(selection->set, &first->backend))
+		selection->backend = first->backend;
+}
+
+static __always_inline bool pick(const struct backend_set *set, struct selection *selection)
+{
+	struct slot slot = {
+		.set = selection->set,
+		.index = (__u64)bpf_get_prandom_u32() * set->count >> 32,
+	};
+	struct backend *backend = bpf_map_lookup_elem(&backends, &slot);
+
+	if (backend)
+		selection->backend = *backend;
+	return backend;
+}
+
+static __always_inline void count_hit(__u32 service)
+{
+	__u64 *hits = bpf_map_lookup_elem(&service_hits, &service);
+
+	if (hits)
+		*hits += 1;
+}
+
+/* Chooses a backend of `service`, an index into `services`, for a new connection of `client`. */
+static __always_inline enum choice choose(__u32 service, const struct address *client,
+					  struct selection *selection)
+{
+	struct affinity_key key = { .client = *client };
+	struct backend_set *set;
+
+	selection->service = service;
+	selection->set = present_set(service);
+	set = bpf_map_lookup_elem(&sets, &selection->set);
+	if (!set)
+		return CHOICE_REFUSE;
+	if (!set->count)
+		return set->on_empty == ON_EMPTY_DROP ? CHOICE_DROP : CHOICE_REFUSE;
+	key.service = set->service;
+	if (!set->affinity || !stays(&key, set, selection)) {
+		if (!pick(set, selection))
+			return CHOICE_REFUSE;
+		if (set->affinity)
+			stay(&key, selection);
+	}
+	count_hit(service);
+	return CHOICE_BACKEND;
+}

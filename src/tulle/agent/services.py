@@ -1,0 +1,205 @@
+"""Follows Services and their endpoints, and keeps the kernel's Service table as they say."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+
+from tulle.agent.report import Reporter
+from tulle.agent.sockets import end_stale, find_stale
+from tulle.errors import KernelError
+from tulle.kernel import libc
+from tulle.kube.cache import Change
+from tulle.kube.client import Client
+from tulle.kube.informer import Informer
+from tulle.kube.resources import ENDPOINT_SLICE, SERVICE, SERVICE_CIDR, Key
+from tulle.model.address import Network
+from tulle.model.services import EndpointSlice, Service, ServiceCIDR
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_service.categorize import Location
+from tulle.pod_to_service.plan import PortPlan, Problem
+from tulle.pod_to_service.table import PortName, Table
+from tulle.pod_to_service.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 250  # Services planned before other work of the agent has its turn
+_RETRY = 5.0  # seconds
+
+
+class Services:
+    """The way from the API's Services to the kernel's.
+
+    ``places`` gives the network namespaces of this node by cookie, for ending sockets there.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        node: str,
+        datapath: Datapath,
+        reporter: Reporter,
+        places: Callable[[], Mapping[int, Path | None]],
+    ) -> None:
+        self._datapath = datapath
+        self._reporter = reporter
+        self._places = places
+        self._node = node
+        self._zone: str | None = None
+        self._tracker = Tracker(Location(node))
+        self._table = Table(datapath.maps, datapath.contract)
+        self._services: Informer[Service] = Informer(client, SERVICE)
+        self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
+        self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
+        self._changed = asyncio.Event()
+        self._garbage = asyncio.Event()
+        self._done = asyncio.Event()
+        self._problems: dict[Key, tuple[Problem, ...]] = {}
+        self._failed: set[Key] = set()
+        self._complete = False
+        self._services.subscribe(self._service_changed)
+        self._slices.subscribe(self._slice_changed)
+        self._cidrs.subscribe(lambda _: self._changed.set())
+
+    def start(self, group: asyncio.TaskGroup) -> None:
+        """Adds the tasks that never return."""
+        group.create_task(self._services.run(), name="follow the Services")
+        group.create_task(self._slices.run(), name="follow the EndpointSlices")
+        group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
+        group.create_task(self._follow(), name="keep the Service table")
+        group.create_task(self._collect(), name="free what the Service table lost")
+        group.create_task(self._tell(), name="tell of Services that cannot be right")
+
+    def remove(self) -> None:
+        """Takes out what an agent wrote that had Services to see to. Raises ``KernelError``."""
+        self._table.forget_unclaimed()
+        self._table.set_cidrs(())
+        if garbage := self._table.take_garbage():
+            libc.await_readers()
+            self._table.free(garbage)
+
+    def locate(self, zone: str, own: frozenset[bytes]) -> None:
+        """The node's zone (S-15), and the addresses that it has itself: their Services are left to it."""
+        if zone != self._zone:
+            self._zone = zone
+            self._tracker.move(Location(self._node, zone))
+        if own != self._table.own:
+            self._tracker.touch(own ^ self._table.own)
+            self._table.own = own
+        self._changed.set()
+
+    def _service_changed(self, change: Change[Service]) -> None:
+        self._tracker.service_changed(change)
+        self._changed.set()
+
+    def _slice_changed(self, change: Change[EndpointSlice]) -> None:
+        self._tracker.slice_changed(change)
+        self._changed.set()
+
+    @property
+    def _ready(self) -> bool:
+        """Nothing is planned from half of what there is (S-14)."""
+        synced = self._services.synced.is_set() and self._slices.synced.is_set()
+        return synced and self._zone is not None
+
+    async def _follow(self) -> None:
+        for informer in (self._services, self._slices):
+            await informer.synced.wait()
+        while True:
+            await self._next_change()
+            if self._ready:
+                await self._bring_up_to_date()
+
+    async def _next_change(self) -> None:
+        try:
+            async with asyncio.timeout(_RETRY if self._failed else None):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+        self._changed.clear()
+
+    async def _bring_up_to_date(self) -> None:
+        """Everything that is dirty by now. What comes meanwhile is the next round's."""
+        dirty = list(dict.fromkeys([*self._tracker.take_dirty(), *self._failed]))
+        self._failed.clear()
+        changed: list[PortName] = []
+        for start in range(0, len(dirty), _AT_ONCE):
+            changed += self._apply(dirty[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
+        if not self._complete:
+            self._table.forget_unclaimed()
+            self._complete = True
+            log.info("%d Services are in the kernel", len(self._services.objects))
+        self._sync_cidrs()
+        self._garbage.set()
+        self._done.set()
+        await self._end_sockets(changed)
+
+    def _apply(self, keys: Iterable[Key]) -> list[PortName]:
+        plans: dict[Key, tuple[PortPlan, ...]] = {}
+        for key in keys:
+            plan = self._tracker.plan(key)
+            plans[key] = plan.ports
+            self._problems.pop(key, None)
+            if plan.problems:
+                self._problems[key] = plan.problems
+        try:
+            return self._table.apply(plans)
+        except KernelError as error:
+            return self._apply_singly(plans, error)
+
+    def _apply_singly(self, plans: Mapping[Key, tuple[PortPlan, ...]], reason: KernelError) -> list[PortName]:
+        """One Service too large for the table must not keep the others out."""
+        log.error("Services could not be written at once: %s", reason)
+        changed: list[PortName] = []
+        for key, ports in plans.items():
+            try:
+                changed += self._table.apply({key: ports})
+            except KernelError as error:
+                full = error.errno in (errno.E2BIG, errno.ENOSPC)
+                advice = "the kernel's table is full; fewer endpoints fit" if full else str(error)
+                self._problems[key] = (Problem("Service", key, "spec", advice),)
+                self._failed.add(key)
+        return changed
+
+    def _sync_cidrs(self) -> None:
+        """Without ServiceCIDR objects (Kubernetes before 1.33) no address counts as unallocated."""
+        if self._cidrs.synced.is_set():
+            self._table.set_cidrs(set(_networks(self._cidrs.objects.values())))
+
+    async def _end_sockets(self, changed: Iterable[PortName]) -> None:
+        serving = self._table.serving(changed)
+        if not serving:
+            return
+        stale = find_stale(self._datapath.maps["socket_flows"], self._datapath.contract, serving)
+        if stale:
+            ended = await asyncio.to_thread(end_stale, stale, self._places())
+            log.info("ended %d UDP sockets to backends that are gone", ended)
+
+    async def _collect(self) -> None:
+        while True:
+            await self._garbage.wait()
+            self._garbage.clear()
+            if garbage := self._table.take_garbage():
+                await asyncio.to_thread(libc.await_readers)
+                self._table.free(garbage)
+
+    async def _tell(self) -> None:
+        """By itself: the table does not wait for an API that hangs."""
+        while True:
+            await self._done.wait()
+            self._done.clear()
+            await self._reporter.objects([p for each in self._problems.values() for p in each])
+
+
+def _networks(cidrs: Iterable[ServiceCIDR]) -> Iterable[Network]:
+    for each in cidrs:
+        for text in each.spec.cidrs or ():
+            try:
+                yield ip_network(text)
+            except ValueError:
+                log.warning("ServiceCIDR %s: spec.cidrs: %r is no CIDR", each.metadata.name, text)

@@ -1,0 +1,73 @@
+"""Ends connected UDP sockets whose backend is no more: they would send to nobody for ever (S-66)."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from tulle.errors import KernelError
+from tulle.kernel import netns, sockdiag
+from tulle.kernel.btf import Contract
+from tulle.kernel.libbpf import Map
+from tulle.kernel.netlink import Netlink
+from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.plan import Backend
+
+log = logging.getLogger(__name__)
+
+Stale = dict[int, set[Backend]]
+"""By the cookie of a network namespace: backends to which its sockets are no longer to be connected."""
+
+
+def find_stale(flows: Map, contract: Contract, serving: Mapping[int, frozenset[Backend]]) -> dict[int, Stale]:
+    """Sockets by cookie of their namespace and their own, with the backend that they must leave.
+
+    ``serving``: by index in ``services``, who may keep what it has (S-65).
+    """
+    entries, sends = Entries(contract), contract.enums["socket_direction"]["SOCKET_SENDS"]
+    found: defaultdict[int, Stale] = defaultdict(lambda: defaultdict(set))
+    size = len(contract.pack("socket_flow_key"))
+    for raw_key, raw in flows.items(size).items():
+        key, flow = contract.unpack("socket_flow_key", raw_key), contract.unpack("socket_flow", raw)
+        if key.direction != sends or flow.service not in serving:
+            continue
+        [backend] = entries.read_backends(bytes(flow.peer))
+        if backend not in serving[flow.service]:
+            found[flow.netns][key.cookie].add(backend)
+    return dict(found)
+
+
+def end_stale(stale: Mapping[int, Stale], places: Mapping[int, Path | None]) -> int:
+    """Ends them, namespace by namespace; returns how many. ``places``: None for our own namespace.
+
+    Blocks: for a thread. What cannot be done is logged; nothing else waits for it.
+    """
+    ended = 0
+    for cookie, sockets in stale.items():
+        if cookie not in places:
+            continue  # the Pod is gone, and its sockets with it
+        try:
+            ended += _end_in(places[cookie], sockets)
+        except (OSError, KernelError) as error:
+            log.warning("UDP sockets to backends that are gone stay open: %s", error)
+    return ended
+
+
+def _end_in(place: Path | None, sockets: Stale) -> int:
+    if place is None:
+        return _end_here(sockets)
+    with netns.entered(place):
+        return _end_here(sockets)
+
+
+def _end_here(sockets: Stale) -> int:
+    with Netlink(family=sockdiag.NETLINK_SOCK_DIAG) as netlink:
+        ended = [
+            each
+            for each in sockdiag.connected_udp(netlink)
+            if Backend(each.peer, each.port) in sockets.get(each.cookie, ())
+        ]
+        sockdiag.destroy_udp(netlink, ended)
+    return len(ended)

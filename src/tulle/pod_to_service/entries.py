@@ -1,0 +1,122 @@
+"""The entries of the kernel's Service table (``bpf/maps.h``) as bytes. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from socket import htons, ntohs
+from typing import NamedTuple
+
+from tulle.kernel.btf import Contract
+from tulle.pod_to_service.plan import Backend, Frontend, OnEmpty, PortPlan
+
+BACKEND_SIZE = 20
+
+
+class Content(NamedTuple):
+    """What is in a set. ``backends`` and ``serving`` are packed, one behind the other."""
+
+    backends: bytes
+    serving: bytes
+    affinity: int
+    on_empty: int
+
+    @property
+    def size(self) -> int:
+        """How many backends."""
+        return len(self.backends) // BACKEND_SIZE
+
+    @property
+    def needs_members(self) -> bool:
+        """Whether somebody asks which backends are in the set itself."""
+        return bool(self.affinity) or (bool(self.serving) and self.serving == self.backends)
+
+
+class Header(NamedTuple):
+    """``struct backend_set``."""
+
+    service: int
+    backends: int
+    affinity: int
+    serving: int
+    on_empty: int
+
+
+class Entries:
+    """Keys and values, laid out as the contract says."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._backend = contract.layout("backend")
+        self._frontend = contract.layout("frontend")
+        self._slot = contract.layout("slot")
+        self._set = contract.layout("backend_set")
+        self._member = contract.layout("member")
+        self._on_empty = contract.enums["on_empty"]
+        special = contract.enums["service_index"]
+        self.no_port: int = special["SERVICE_NO_PORT"]
+        self.of_node: int = special["SERVICE_OF_NODE"]
+        self.first: int = special["SERVICE_FIRST"]
+        self.frontend_size, self.slot_size = self._frontend.size, self._slot.size
+        self.member_size, self.set_size = self._member.size, self._set.size
+        if self._backend.size != BACKEND_SIZE:
+            raise ValueError("struct backend has another size than this module expects")
+
+    def number(self, value: int) -> bytes:
+        """A ``__u32``: an index, or a set's number."""
+        return value.to_bytes(4, sys.byteorder)
+
+    def read_number(self, raw: bytes) -> int:
+        return int.from_bytes(raw, sys.byteorder)
+
+    def frontend(self, frontend: Frontend) -> bytes:
+        return self._frontend.pack(frontend.address, htons(frontend.port), frontend.protocol, 0)
+
+    def read_frontend(self, raw: bytes) -> Frontend:
+        address, port, protocol, _ = self._frontend.unpack(raw)
+        return Frontend(address, ntohs(port), protocol)
+
+    def any_port(self, address: bytes) -> bytes:
+        """The frontend of all ports that a Service's address does not have."""
+        return self._frontend.pack(address, 0, 0, 0)
+
+    def content(self, plan: PortPlan) -> Content:
+        backends = self._pack(plan.backends)
+        serving = backends if plan.serving is plan.backends else self._pack(plan.serving)
+        name = "ON_EMPTY_DROP" if plan.on_empty is OnEmpty.DROP else "ON_EMPTY_REFUSE"
+        return Content(backends, serving, plan.affinity, int(self._on_empty[name]))
+
+    def _pack(self, backends: Iterable[Backend]) -> bytes:
+        pack = self._backend.pack
+        return b"".join([pack(address, htons(port), 0) for address, port in backends])
+
+    def read_backends(self, packed: bytes) -> list[Backend]:
+        return [Backend(address, ntohs(port)) for address, port, _ in self._backend.iter_unpack(packed)]
+
+    def header(self, header: Header) -> bytes:
+        return self._set.pack(*header)
+
+    def read_header(self, raw: bytes) -> Header:
+        return Header(*self._set.unpack(raw))
+
+    def slots(self, number: int, count: int) -> list[bytes]:
+        """The keys of a set's backends."""
+        pack = self._slot.pack
+        return [pack(number, index) for index in range(count)]
+
+    def read_slot(self, raw: bytes) -> Sequence[int]:
+        """(set, index)."""
+        return self._slot.unpack(raw)
+
+    def members(self, number: int, packed: bytes) -> list[bytes]:
+        """The keys that say: these backends are in the set."""
+        return [self._member.pack(number, each) for each in split(packed)]
+
+    def read_member(self, raw: bytes) -> tuple[int, bytes]:
+        """(set, packed backend)."""
+        number, backend = self._member.unpack(raw)
+        return number, backend
+
+
+def split(packed: bytes) -> list[bytes]:
+    """Backends that stand one behind the other."""
+    return [packed[i : i + BACKEND_SIZE] for i in range(0, len(packed), BACKEND_SIZE)]

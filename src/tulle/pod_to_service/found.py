@@ -1,0 +1,102 @@
+"""The Service table as it stands in the kernel: for an agent that takes it over, and for whoever shows it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tulle.kernel.libbpf import Map
+from tulle.pod_to_service.entries import Content, Entries, Header
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What the kernel has of a port: its index in ``services``, the number of its set, and what is in it.
+
+    ``serving`` is the number of the set that says who may keep old flows.
+    """
+
+    index: int
+    set: int
+    serving: int
+    content: Content
+
+
+@dataclass(slots=True)
+class Found:
+    """``frontends`` as they stand in the map; ``ports`` by index. Strays are what no port leads to."""
+
+    frontends: dict[bytes, bytes]
+    ports: dict[int, Port] = field(default_factory=dict)
+    stray_sets: list[bytes] = field(default_factory=list)
+    stray_slots: list[bytes] = field(default_factory=list)
+    stray_members: list[bytes] = field(default_factory=list)
+    last_index: int = 0
+    last_set: int = 0
+
+
+def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
+    """Everything. Raises ``KernelError``."""
+    frontends = maps["frontends"].items(entries.frontend_size)
+    headers = {entries.read_number(k): entries.read_header(v) for k, v in maps["sets"].items(4).items()}
+    slots: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
+    for key, value in maps["backends"].items(entries.slot_size).items():
+        number, index = entries.read_slot(key)
+        slots[number][index] = value
+    members: defaultdict[int, list[bytes]] = defaultdict(list)
+    for key in maps["members"].items(entries.member_size):
+        number, backend = entries.read_member(key)
+        members[number].append(backend)
+    found = Found(frontends)
+    _find_ports(found, maps["services"], entries, headers, slots, members)
+    _find_strays(found, entries, headers, slots, members)
+    found.last_set = max((*headers, *slots, *members), default=0)
+    return found
+
+
+def _find_ports(
+    found: Found,
+    services: Map,
+    entries: Entries,
+    headers: Mapping[int, Header],
+    slots: Mapping[int, Mapping[int, bytes]],
+    members: Mapping[int, list[bytes]],
+) -> None:
+    for index in {entries.read_number(value) for value in found.frontends.values()}:
+        if index < entries.first:
+            continue
+        found.last_index = max(found.last_index, index)
+        number = entries.read_number(services.get(entries.number(index)) or bytes(4))
+        if header := headers.get(number):
+            content = _content(header, number, slots.get(number, {}), members)
+            found.ports[index] = Port(index, number, header.serving, content)
+
+
+def _content(
+    header: Header, number: int, slots: Mapping[int, bytes], members: Mapping[int, list[bytes]]
+) -> Content:
+    """Backends in the order of their indices; those that may keep old flows in the order of planning."""
+    backends = b"".join(slots[index] for index in sorted(slots) if index < header.backends)
+    serving = b""
+    if header.serving:
+        same = header.serving == number
+        serving = backends if same else b"".join(sorted(members.get(header.serving, [])))
+    return Content(backends, serving, header.affinity, header.on_empty)
+
+
+def _find_strays(
+    found: Found,
+    entries: Entries,
+    headers: Mapping[int, Header],
+    slots: Mapping[int, Mapping[int, bytes]],
+    members: Mapping[int, list[bytes]],
+) -> None:
+    """What an agent left that was ended between two writes."""
+    used = {port.set for port in found.ports.values()}
+    asked = used | {port.serving for port in found.ports.values()}
+    found.stray_sets = [entries.number(n) for n in headers if n not in used]
+    found.stray_slots = [key for n in slots if n not in used for key in entries.slots(n, len(slots[n]))]
+    found.stray_members = [
+        key for n in members if n not in asked for key in entries.members(n, b"".join(members[n]))
+    ]
