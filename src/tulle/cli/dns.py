@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +54,7 @@ def dns(
         port=port,
         http_port=http_port,
         zone=zone,
-        node_name=node_name,
+        node_name=node_name or socket.gethostname().lower(),
         kubeconfig=kubeconfig,
         upstream_file=upstream_file,
         corefile=corefile,

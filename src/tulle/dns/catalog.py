@@ -1,12 +1,8 @@
-"""The objects behind the zone: what the API says now, or what it said before this process began.
-
-An object's change touches the names of one Service. Objects from the snapshot count until the API has listed
-that kind, and those that it does not list are gone then.
-"""
+"""The objects behind the zone. An object's change touches the names of one Service."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterator
 
 from tulle.dns.objects import Service
 from tulle.dns.service_records import RecordSet, of_service
@@ -99,33 +95,6 @@ class Catalog:
         """Whether DNS answers with this slice's endpoints."""
         owner = _owner(part)
         return owner is not None and _is_headless(self._services.get(owner))
-
-    def settle_namespaces(self, listed: Container[Key]) -> None:
-        """The API has listed all Namespaces: what is known from before and not listed is gone."""
-        for key in [key for key in self._namespaces if key not in listed]:
-            self.set_namespace(key, None)
-
-    def settle_services(self, listed: Container[Key]) -> None:
-        """As for Namespaces."""
-        for key in [key for key in self._services if key not in listed]:
-            self.set_service(key, None)
-
-    def settle_slices(self, headless: bool, listed: Container[Key]) -> None:
-        """As for Namespaces, for slices with or without the label."""
-        for key in [key for key in self._slices if key[0] is headless and key[1:] not in listed]:
-            self.set_slice(key, None)
-
-    def load(self, objects: Iterable[Objects]) -> None:
-        """Takes the objects of a snapshot; slices first, so that no Service is put together twice."""
-        for each in objects:
-            key = (each.metadata.namespace, each.metadata.name)
-            if isinstance(each, Service):
-                self.set_service(key, each)
-            elif isinstance(each, EndpointSlice):
-                labels = each.metadata.labels
-                self.set_slice((labels is not None and labels.headless is not None, *key), each)
-            else:
-                self.set_namespace(key, each)
 
     def rebuild(self, zone: Zone) -> None:
         """Fills another, empty zone, whose options differ, with the same objects."""

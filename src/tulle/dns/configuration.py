@@ -126,12 +126,12 @@ class Configuration:
             problem = await self._to_tell.get()
             name = "kube-dns" if "kube-dns" in problem.source else "coredns"
             try:
-                await self._client.create(EVENTS, _event(name, problem), NAMESPACE)
+                await self._client.create(EVENTS, _event(name, problem, self._settings.node_name), NAMESPACE)
             except (ApiError, ApiUnreachable) as error:
                 log.info("no Event could be written: %s", error)
 
 
-def _event(name: str, problem: Problem) -> dict[str, Any]:
+def _event(name: str, problem: Problem, node: str) -> dict[str, Any]:
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",
@@ -146,7 +146,7 @@ def _event(name: str, problem: Problem) -> dict[str, Any]:
         "type": "Warning",
         "reason": "DNSConfigurationNotUsed" if problem.fatal else "DNSConfigurationPartlyUsed",
         "message": str(problem)[:1024],
-        "source": {"component": "tulle-dns"},
+        "source": {"component": "tulle-dns", "host": node},
         "firstTimestamp": now,
         "lastTimestamp": now,
         "count": 1,

@@ -73,10 +73,25 @@ class Follower:
             self._measure(new)
 
     def load(self) -> None:
-        """What was known when the last process wrote it down."""
+        """What was known when the last process wrote it down; slices first, so no name is made twice."""
         known = self._snapshot.read() if self._snapshot else []
+        slices: dict[bool, dict[Key, EndpointSlice]] = {True: {}, False: {}}
+        services: dict[Key, Service] = {}
+        namespaces: dict[Key, Namespace] = {}
+        for each in known:
+            key = (each.metadata.namespace, each.metadata.name)
+            if isinstance(each, EndpointSlice):
+                labels = each.metadata.labels
+                slices[labels is not None and labels.headless is not None][key] = each
+            elif isinstance(each, Service):
+                services[key] = each
+            else:
+                namespaces[key] = each
+        for headless, informer in self._slices.items():
+            informer.preload(slices[headless])
+        self._namespaces.preload(namespaces)
+        self._services.preload(services)
         if known:
-            self._catalog.load(known)
             log.info("answering from %d objects as last seen", len(known))
             self.ready.set()
 
@@ -86,17 +101,14 @@ class Follower:
         tasks.create_task(self._slices[True].run(), name="follow headless Services' EndpointSlices")
         tasks.create_task(self._slices[False].run(), name="follow other EndpointSlices")
         tasks.create_task(self._namespaces.run(), name="follow Namespaces")
-        tasks.create_task(self._settle(), name="settle after the first lists")
+        tasks.create_task(self._keep(), name="keep the snapshot")
 
-    async def _settle(self) -> None:
-        """Then keeps the snapshot. The first lists are long-lived, so the collector need not look at them."""
+    async def _keep(self) -> None:
+        """From the first lists on. They are long-lived, so the garbage collector need not look at them."""
+        for slices in self._slices.values():
+            await slices.synced.wait()
         await self._namespaces.synced.wait()
-        self._catalog.settle_namespaces(self._namespaces.objects)
-        for headless, informer in self._slices.items():
-            await informer.synced.wait()
-            self._catalog.settle_slices(headless, informer.objects)
         await self._services.synced.wait()
-        self._catalog.settle_services(self._services.objects)
         self.ready.set()
         gc.collect()
         gc.freeze()

@@ -63,7 +63,7 @@ class Worker:
         self._statistics = stats = Statistics(settings.port, zone)
         self._configuration = Configuration(settings, client, stats.registry)
         own = tuple(map(ip_address, settings.listen))
-        catalog = Catalog(Zone(Options(zone), own))
+        self._catalog = catalog = Catalog(Zone(Options(zone), own))
         self._follower = Follower(client, catalog, Snapshot(state), stats.programming)
         self._resolver = Resolver(catalog.zone, self._configuration.forwarder, stats)
         self._configuration.serve(self._resolver, catalog, own)
@@ -132,12 +132,17 @@ class Worker:
 
     async def _serve_pages(self) -> None:
         pages: dict[str, http.Page] = {
-            "/metrics": lambda: (200, self._statistics.registry.text()),
+            "/metrics": self._metrics,
             "/health": lambda: (200, "OK"),
             "/ready": lambda: (200, "OK") if self._resolver.ready else (503, "waiting for the API\n"),
         }
         for sock in _of_kind("http", self._sockets):
             await http.serve(sock, pages)
+
+    def _metrics(self) -> tuple[int, str]:
+        for kind, count in zip(("Service", "EndpointSlice", "Namespace"), self._catalog.size, strict=True):
+            self._statistics.objects.set(count, kind)
+        return 200, self._statistics.registry.text()
 
     def _say(self, word: bytes) -> None:
         for peer in (self._control, self._successor):

@@ -63,8 +63,19 @@ def namespace(name: str) -> Namespace:
 
 def catalog(*objects: Service | EndpointSlice | Namespace, options: Options | None = None) -> Catalog:
     made = Catalog(Zone(options or Options(), [ip_address("10.96.0.10")]))
-    made.load([namespace("default"), *objects])
+    fill(made, namespace("default"), *objects)
     return made
+
+
+def fill(made: Catalog, *objects: Service | EndpointSlice | Namespace) -> None:
+    for each in objects:
+        key = (each.metadata.namespace, each.metadata.name)
+        if isinstance(each, Service):
+            made.set_service(key, each)
+        elif isinstance(each, EndpointSlice):
+            made.set_slice((True, *key), each)
+        else:
+            made.set_namespace(key, each)
 
 
 def packet(name: str, qtype: str | int, *, ident: int = 7, flags: int = wire.RD, size: int = 0) -> bytes:
@@ -104,4 +115,15 @@ def answer(message: bytes) -> tuple[int, list[str], list[str], list[str]]:
     return message[3] & 0xF, sections[0], sections[1], sections[2]
 
 
-__all__ = ["answer", "ask", "catalog", "endpoints", "namespace", "packet", "service", "shown", "to_wire"]
+__all__ = [
+    "answer",
+    "ask",
+    "catalog",
+    "endpoints",
+    "fill",
+    "namespace",
+    "packet",
+    "service",
+    "shown",
+    "to_wire",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dns_cluster import answer, ask, catalog, endpoints, namespace, service
+from dns_cluster import answer, ask, catalog, endpoints, fill, namespace, service
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,7 +66,7 @@ def test_any_history_leads_to_the_zone_of_its_end(steps: list[tuple[str, str, in
             made.set_namespace(("", name), value)
         end[kind, name] = value
     fresh = Catalog(Zone(Options()))
-    fresh.load(value for value in end.values() if value)
+    fill(fresh, *(value for value in end.values() if value))
     assert inside(made.zone) == inside(fresh.zone)
 
 
@@ -111,7 +111,7 @@ async def test_d28_a_snapshot_holds_all_and_half_a_one_counts_for_nothing(tmp_pa
     assert snapshot.read() == []
     await snapshot.write(made)
     again = catalog()
-    again.load(snapshot.read())
+    fill(again, *snapshot.read())
     assert inside(again.zone) == inside(made.zone)
     [path] = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-2])
