@@ -1,7 +1,7 @@
 """The cluster's zone: every name that exists, and the answer to each question about it.
 
-Changes cost what changed: a name is counted once for each record set that needs it, its parents with it, so
-that a parent without records of its own answers "no data" and not "no such name" (RFC 8020).
+Changes cost what changed: a parent is counted once for each record set below it, so that one without records
+of its own answers "no data" and not "no such name" (RFC 8020), until the last of them is gone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Zone:
         self.options = options
         self._records: dict[int, dict[bytes, Records]] = {}
         self._reverse: dict[bytes, Records] = {}
-        self._names: dict[bytes, int] = {}
+        self._parents: dict[bytes, int] = {}
         self._pods = b"\x03pod" + options.zone
         self._serial = 0
         for name in (options.services, self._pods):
@@ -87,7 +87,7 @@ class Zone:
             self._reverse[name] = self._reverse.get(name, ()) + records
             return
         self._records.setdefault(rtype, {})[name] = records
-        self._count(name, 1)
+        self._count(_parent(name), 1)
 
     def _remove(self, rtype: int, name: bytes, records: Records) -> None:
         """A Pod can be behind several headless Services, so a reverse name can be of several, too (D-08)."""
@@ -99,17 +99,21 @@ class Zone:
                 self._reverse[name] = tuple(left)
             return
         del self._records[rtype][name]
-        self._count(name, -1)
+        self._count(_parent(name), -1)
 
     def _count(self, name: bytes, by: int) -> None:
-        for each in suffixes(name):
-            count = self._names.get(each, 0) + by
+        """A name that has others below it, and its own parents; nothing above the zone."""
+        for each in suffixes(name) if self.covers(name) else ():
+            count = self._parents.get(each, 0) + by
             if count:
-                self._names[each] = count
+                self._parents[each] = count
             else:
-                del self._names[each]
+                del self._parents[each]
             if each == self.options.zone:
                 return
+
+    def _exists(self, name: bytes) -> bool:
+        return name in self._parents or any(name in held for held in self._records.values())
 
     def _set_serial(self) -> None:
         self._serial = max(self._serial + 1, int(time.time()))
@@ -157,7 +161,7 @@ class Zone:
             records = self._anything(query.name)
             if records:
                 return wire.message(query, NOERROR, _in_any_order(records))
-        if query.name in self._names:
+        if self._exists(query.name):
             return wire.message(query, NOERROR, authority=self._authority(query))
         address = self._pod(query.name)
         if address is None:
@@ -180,7 +184,7 @@ class Zone:
         namespace = name[name[0] + 1 :] if name[0] else b""
         if not namespace.endswith(self._pods) or len(namespace) == len(self._pods):
             return None
-        if namespace not in self._names or not self.options.pods:
+        if namespace not in self._parents or not self.options.pods:
             return None
         label = name[1 : name[0] + 1].decode("latin-1")
         text = (
@@ -214,10 +218,14 @@ class Zone:
                 return wire.message(query, NOERROR, Section(count + section.count, known + section.records))
             following = self._records[wire.CNAME].get(target)
             if following is None:
-                rcode = NOERROR if target in self._names else NXDOMAIN
+                rcode = NOERROR if self._exists(target) else NXDOMAIN
                 return wire.message(query, rcode, Section(count, known), self._authority(query))
             alias, owner = following, target
         return wire.message(query, wire.SERVFAIL)
+
+
+def _parent(name: bytes) -> bytes:
+    return name[name[0] + 1 :]
 
 
 def _in_any_order(each: tuple[bytes, ...]) -> Section:

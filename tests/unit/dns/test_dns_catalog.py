@@ -46,7 +46,7 @@ STEPS = st.lists(
 def inside(zone: Zone) -> object:
     """All that a zone knows, but for the serial number."""
     records = {kind: held for kind, held in zone._records.items() if held}
-    return records, {name: sorted(each) for name, each in zone._reverse.items()}, zone._names
+    return records, {name: sorted(each) for name, each in zone._reverse.items()}, zone._parents
 
 
 @given(STEPS)
