@@ -166,6 +166,25 @@ def test_names_follow_their_objects_and_outlive_the_api(node: DnsNode, api: Api)
     assert new.poll() is None
 
 
+def test_d26_a_config_map_counts_and_outlives_the_api(node: DnsNode, api: Api) -> None:
+    server = node.start()
+    corefile = ".:53 {\n  hosts {\n    192.0.2.7 fixed.example\n  }\n  forward . 127.0.0.1\n}\n"
+    config_map = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "coredns", "namespace": "kube-system"},
+        "data": {"Corefile": corefile},
+    }
+    api.do(lambda client: client.create(CONFIGMAPS, config_map, "kube-system"))
+    eventually(lambda: node.dig(f"@{V4}", "+short", "fixed.example") == "192.0.2.7", "hosts count")
+    os.kill(api.process.pid, signal.SIGKILL)
+    api.process.wait(10)
+    server.terminate()
+    assert server.wait(15) == 0
+    node.start()
+    assert node.dig(f"@{V4}", "+short", "fixed.example") == "192.0.2.7"
+
+
 def test_d26_a_config_map_that_cannot_be_read_is_told_in_an_event(node: DnsNode, api: Api) -> None:
     node.start()
     broken = {

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from tulle.dns.catalog import Catalog
 from tulle.dns.config import Config, Endpoint, Problem
 from tulle.dns.forward import Forwarder
@@ -23,7 +25,7 @@ from tulle.errors import ApiError, ApiUnreachable
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
-from tulle.kube.resources import CONFIG_MAP, EVENTS
+from tulle.kube.resources import CONFIG_MAP, EVENTS, Key
 from tulle.model.address import Address
 from tulle.model.objects import ConfigMap
 
@@ -47,11 +49,16 @@ class Configuration:
         self._to_tell: asyncio.Queue[Problem] = asyncio.Queue(_TOLD_AT_MOST)
         self._corefile = self._follow("coredns", self._set_corefile)
         self._kube_dns = self._follow("kube-dns", self._set_kube_dns)
+        self._last_seen = Path(settings.state_dir) / "dns-config.json"
 
     def serve(self, resolver: Resolver, catalog: Catalog, own: tuple[Address, ...]) -> None:
         """To be called once before ``start``: what the configuration applies to."""
         self._resolver, self._catalog, self._own = resolver, catalog, own
         self._apply()
+        known = _read(self._last_seen)
+        self._kube_dns.preload({key: each for key, each in known.items() if key[1] == "kube-dns"})
+        if not self._settings.corefile:
+            self._corefile.preload({key: each for key, each in known.items() if key[1] == "coredns"})
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """All tasks go on for ever."""
@@ -79,6 +86,7 @@ class Configuration:
     def _set_corefile(self, change: Change[ConfigMap]) -> None:
         data = (change.new.data if change.new else None) or {}
         self._set_corefile_text(data.get("Corefile"))
+        self._write()
 
     def _set_corefile_text(self, text: str | None) -> None:
         self._sources.set_corefile(text)
@@ -87,6 +95,17 @@ class Configuration:
     def _set_kube_dns(self, change: Change[ConfigMap]) -> None:
         self._sources.set_kube_dns(change.new.data if change.new else None)
         self._apply()
+        self._write()
+
+    def _write(self) -> None:
+        """For a restart without the API. The files are small, and change when a person changes them."""
+        maps = [*self._corefile.objects.values(), *self._kube_dns.objects.values()]
+        try:
+            partial = self._last_seen.with_suffix(".partial")
+            partial.write_bytes(msgspec.json.encode(maps))
+            partial.replace(self._last_seen)
+        except OSError as error:
+            log.warning("the configuration cannot be kept: %s", error)
 
     def _apply(self) -> None:
         config = self._sources.config
@@ -129,6 +148,17 @@ class Configuration:
                 await self._client.create(EVENTS, _event(name, problem, self._settings.node_name), NAMESPACE)
             except (ApiError, ApiUnreachable) as error:
                 log.info("no Event could be written: %s", error)
+
+
+def _read(path: Path) -> dict[Key, ConfigMap]:
+    try:
+        maps = msgspec.json.decode(path.read_bytes(), type=list[ConfigMap])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("%s cannot be read (%s); waiting for the API", path, error)
+        return {}
+    return {(each.metadata.namespace, each.metadata.name): each for each in maps}
 
 
 def _event(name: str, problem: Problem, node: str) -> dict[str, Any]:

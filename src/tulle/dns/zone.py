@@ -36,7 +36,7 @@ class Alias:
 
 
 class Zone:
-    """Filled by ``replace`` and ``set_namespaces``; read by ``answer``. One thread."""
+    """Filled by ``replace`` and ``add_namespace``; read by ``answer``. One thread."""
 
     def __init__(self, options: Options, own: Iterable[Address] = ()) -> None:
         """``own`` are the addresses of the name server, for ``ns.dns.<zone>``."""
