@@ -214,3 +214,20 @@ def test_another_users_socket_is_not_taken_for_a_predecessor(node: DnsNode) -> N
     finally:
         squatter.kill()
         squatter.communicate()
+
+
+def test_d28_ten_thousand_services_fit_into_60_mb_and_any_is_answered(node: DnsNode) -> None:
+    def one(number: int) -> tuple[str, dict[str, Any]]:
+        address = f"10.97.{number // 256}.{number % 256}"
+        ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+        spec = {"clusterIP": address, "clusterIPs": [address], "ports": ports}
+        return "s", {"metadata": {"name": f"s{number}", "namespace": "default"}, "spec": spec}
+
+    node.write_snapshot([OBJECTS[0], *map(one, range(10_000))])
+    server = node.start()
+    for number in (0, 4_999, 9_999):
+        found = node.dig(f"@{V4}", "+short", f"s{number}.default.svc.cluster.local")
+        assert found == f"10.97.{number // 256}.{number % 256}"
+    status = Path(f"/proc/{node.worker(server)}/status").read_text()
+    [kib] = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")]
+    assert kib < 60 * 1024

@@ -89,7 +89,7 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._buffer = bytearray()
         self._pending = 0
-        self._paused = self._choked = self._finishing = False
+        self._paused = self._choked = self._finishing = self._working = False
         self._active = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -120,6 +120,10 @@ class _Connection(asyncio.Protocol):
         self._work()
 
     def _work(self) -> None:
+        """Asks what is in the buffer, as far as the limits allow. Answers that come at once come in here."""
+        if self._working:
+            return
+        self._working = True
         while not self._choked and self._pending < MOST_PENDING and len(self._buffer) >= 2:
             end = 2 + int.from_bytes(self._buffer[:2])
             if len(self._buffer) < end:
@@ -128,6 +132,7 @@ class _Connection(asyncio.Protocol):
             del self._buffer[:end]
             self._active = asyncio.get_running_loop().time()
             self._ask(data)
+        self._working = False
         self._set_reading()
         self._end_if_done()
 
@@ -142,7 +147,7 @@ class _Connection(asyncio.Protocol):
         self._active = asyncio.get_running_loop().time()
         if not self._transport.is_closing():
             self._transport.write(len(answer).to_bytes(2) + answer)
-            self._end_if_done()
+            self._work()
 
     def _set_reading(self) -> None:
         pause = self._choked or self._pending >= MOST_PENDING
@@ -156,7 +161,8 @@ class _Connection(asyncio.Protocol):
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._finishing and not self._pending and not self._transport.is_closing():
+        done = self._finishing and not self._pending and not self._choked
+        if done and not self._working and not self._transport.is_closing():
             self._transport.close()
 
     def close_if_idle(self, now: float) -> None:
