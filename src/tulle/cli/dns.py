@@ -63,7 +63,7 @@ def dns(
         log_level=log_level,
     )
     settings.check()
-    python, assigning = sys.executable, "tulle.dns.assign"
+    python = sys.executable
     if assign:
         from tulle.dns.assign import assign as assign_addresses
 
@@ -72,8 +72,8 @@ def dns(
         "listen": settings.listen,
         "port": port,
         "http_port": http_port,
-        "worker": [python, "-m", "tulle.dns.worker", msgspec.json.encode(settings).decode()],
-        "release": [python, "-m", assigning, *settings.listen] if assign else [],
+        "worker": [python, "-P", "-m", "tulle.dns.worker", msgspec.json.encode(settings).decode()],
+        "release": [python, "-P", "-m", "tulle.dns.assign", *settings.listen] if assign else [],
     }
     # The supervisor must be small: it begins anew, without all that the command line needed.
     program = str(Path(supervisor.__file__))

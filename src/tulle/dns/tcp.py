@@ -131,16 +131,17 @@ class _Connection(asyncio.Protocol):
             data = bytes(self._buffer[2:end])
             del self._buffer[:end]
             self._active = asyncio.get_running_loop().time()
-            self._ask(data)
+            if not self._ask(data):
+                self._transport.abort()
+                break
         self._working = False
         self._set_reading()
         self._end_if_done()
 
-    def _ask(self, data: bytes) -> None:
-        """What deserves no answer ends the connection."""
+    def _ask(self, data: bytes) -> bool:
+        """False: it deserves no answer, which ends the connection."""
         self._pending += 1
-        if not self._listener._handle(data, self._client, self._respond):
-            self._transport.abort()
+        return self._listener._handle(data, self._client, self._respond)
 
     def _respond(self, answer: bytes) -> None:
         self._pending -= 1
