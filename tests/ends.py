@@ -3,13 +3,14 @@
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
 address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``,
 ``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
-``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line. ``load <host> <port>`` asks
-by new TCP connections, one after the other, until its input ends, and prints how often it was answered by whom and
-every failure; the host is resolved anew for each.
+``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line. ``load <host> <port>``
+uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
+prints how often it was answered by whom, and every failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import select
@@ -33,10 +34,10 @@ def serve(name: str, protocol: str, port: int) -> None:
     while True:
         if protocol == "tcp":
             connection, client = server.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(PATIENCE)
-                size = int(connection.makefile("rb").readline())
-                connection.sendall(answer(name, client, size))
+                if size := connection.makefile("rb").readline():  # a probe says nothing
+                    connection.sendall(answer(name, client, int(size)))
         else:
             data, client = server.recvfrom(65536)
             server.sendto(answer(name, client, len(data)), client)
@@ -114,7 +115,7 @@ def load(host: str, port: int) -> None:
             if not name:
                 raise ConnectionResetError("closed without an answer")
         except OSError as error:
-            failures.append(f"{time.time():.3f} {error!r}")
+            failures.append(repr(error))
             continue
         if not answered:
             print("begun", flush=True)

@@ -148,7 +148,7 @@ async def test_a_service_follows_its_endpoints_and_its_own_changes(scene: Scene,
 
 
 async def test_affinity_ends_with_its_time(scene: Scene) -> None:
-    """S-60, shortened to a second: a client that was away for longer is led anew, sooner or later elsewhere."""
+    """S-60, shortened to a second: a client that was away for longer is led anew, at some time elsewhere."""
     timeout = {"clientIP": {"timeoutSeconds": 1}}
     service = await scene.service("short", sessionAffinity="ClientIP", sessionAffinityConfig=timeout)
     address = service["IPv4"]
@@ -163,7 +163,7 @@ async def test_affinity_ends_with_its_time(scene: Scene) -> None:
 
 @contextmanager
 def load(lab: Cluster, pods: Pods, pod: str, host: str) -> Iterator[list[dict[str, Any]]]:
-    """Connections one after the other from ``pod`` to ``host``, within the block; then the list has the result."""
+    """Connections one after the other from ``pod`` to ``host`` within the block; the list has the result."""
     line = [
         "kubectl",
         "exec",
@@ -230,7 +230,7 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
 
 
 async def test_nothing_fails_while_agents_and_dns_are_killed() -> None:
-    """S-73: packets pass neither, and names wait for the next worker. In a lab of its own, which is broken."""
+    """S-73: packets pass neither, and names wait for the next worker. In a lab of its own: it is broken."""
     with cluster(nodes=NODES) as broken:
         async with broken.lab.client() as client:
             await client.create(NAMESPACES, {"metadata": {"name": "steady"}})

@@ -26,22 +26,30 @@ PORT_NAME_RULES = (
 
 
 def service(new: Object, old: Object | None) -> list[Cause]:
-    spec, before = new["spec"], (old or {}).get("spec")
-    causes = [] if before is None else service_families.changes(spec, before) + _fixed(spec, before)
+    spec, before = new["spec"], old["spec"] if old is not None else {}
+    causes = [] if old is None else service_families.changes(spec, before) + _fixed(spec, before)
     causes += _by_type(spec) + _ports(spec) + checks.label_map(spec.get("selector"), "spec.selector")
-    causes += _affinity(spec)
     if spec["type"] != "ExternalName":
         causes += service_families.flaws(spec, before)
-    causes += _external_ips(spec, before or {})
-    annotations = new["metadata"].get("annotations") or {}
-    mode = annotations.get(TOPOLOGY)
-    if mode is not None and annotations.get(OLD_TOPOLOGY, mode) != mode:
-        detail = f"must match annotations[{OLD_TOPOLOGY}] when both are specified"
-        causes.append(bad_value(f"metadata.annotations[{TOPOLOGY}]", mode, detail))
-    known = ((old or {}).get("metadata", {}).get("annotations") or {}).get(SOURCE_RANGES)
-    causes += _source_ranges(spec, before or {}, annotations.get(SOURCE_RANGES), known)
+    causes += _affinity(spec) + _external_ips(spec, before)
+    annotations, known = _annotations(new), _annotations(old)
+    causes += _topology(annotations)
+    causes += _source_ranges(spec, before, annotations.get(SOURCE_RANGES), known.get(SOURCE_RANGES))
     causes += _load_balancer(spec) + _policies(spec)
     return causes + _status(new.get("status") or {}, spec, (old or {}).get("status") or {})
+
+
+def _annotations(obj: Object | None) -> Object:
+    found: Object = obj["metadata"].get("annotations") or {} if obj else {}
+    return found
+
+
+def _topology(annotations: Object) -> list[Cause]:
+    mode = annotations.get(TOPOLOGY)
+    if mode is None or annotations.get(OLD_TOPOLOGY, mode) == mode:
+        return []
+    detail = f"must match annotations[{OLD_TOPOLOGY}] when both are specified"
+    return [bad_value(f"metadata.annotations[{TOPOLOGY}]", mode, detail)]
 
 
 def _fixed(spec: Object, before: Object) -> list[Cause]:
