@@ -29,7 +29,7 @@ class Size(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class KernelSide:
     """``own``: addresses that this node itself has, 16 bytes each. ``clients``: how many network namespaces,
-    by kind.
+    by kind. ``programs``: those at the sockets.
     """
 
     table: KernelTable
@@ -37,12 +37,14 @@ class KernelSide:
     cidrs: frozenset[Network]
     clients: Mapping[str, int]
     sizes: Mapping[str, Size]
+    programs: frozenset[str]
 
 
 class ServiceMaps:
     """The maps of the Service table. Raises ``KernelError`` (ENOENT) where no agent has run."""
 
     def __init__(self, pinned: Pinned) -> None:
+        self._pinned = pinned
         self._contract = pinned.contract
         self._entries = Entries(pinned.contract)
         size = {name: pinned.contract.layout(name).size for name in ("affinity", "backend", "client")}
@@ -77,6 +79,7 @@ class ServiceMaps:
             cidrs=frozenset(self._cidrs(self._maps["service_cidrs"])),
             clients=self._kinds(clients.values()),
             sizes={name: Size(count, self._maps[name].most) for name, count in used.items()},
+            programs=frozenset(self._pinned.socket_programs()),
         )
 
     def _hits_of(self, index: int) -> int:

@@ -15,7 +15,7 @@ from tulle.agent.settings import Settings
 from tulle.errors import ApiError, ApiUnreachable, ConfigError, TulleError
 from tulle.kube.resources import Key
 from tulle.model.address import from_bytes, parse_lenient
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS, Pinned
 from tulle.pod_to_service.compare import (
     Difference,
     Mark,
@@ -83,11 +83,13 @@ class ProblemStatus(msgspec.Struct, frozen=True):
 class ServicesStatus(msgspec.Struct, frozen=True, rename="camel"):
     """``api_error``: why there is nothing of the API's side here; empty where it answered.
 
-    ``differences``: those that belong to no port. ``without_ports``: the Services of the API that need
+    ``balanced``: whether the settings have this node balance Services. ``differences``: those that belong to
+    no port. ``without_ports``: the Services of the API that need
     nothing in the kernel.
     """
 
     api_error: str
+    balanced: bool
     cidrs: tuple[str, ...]
     own_addresses: tuple[str, ...]
     clients: dict[str, int]
@@ -99,22 +101,24 @@ class ServicesStatus(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def well(self) -> bool:
-        """Whether no difference is known."""
+        """Whether no difference is known; nothing is, where the API did not answer."""
         return not self.differences and not any(port.differences for port in self.ports)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Both sides at one moment; ``api`` is None where it did not answer."""
+    """Both sides at one moment; ``api`` is None where it did not answer. ``others``: differences that belong
+    to no port.
+    """
 
     kernel: KernelSide
     api: ApiSide | None
     pairs: list[Pair]
-    cidrs: tuple[Difference, ...] = ()
+    others: tuple[Difference, ...] = ()
 
     @property
     def well(self) -> bool:
-        return not self.cidrs and not any(pair.differences for pair in self.pairs)
+        return not self.others and not any(pair.differences for pair in self.pairs)
 
 
 async def services_status(settings: Settings) -> ServicesStatus:
@@ -127,40 +131,46 @@ async def services_status(settings: Settings) -> ServicesStatus:
                 await asyncio.sleep(SECOND_LOOK)
                 again = look_at(maps.read(), await ask(client, settings), settings.services)
                 look = confirmed(look, again)
-            return describe(look)
+            return describe(look, settings.services)
     except (ApiError, ApiUnreachable, ConfigError) as error:
         kernel = maps.read()
-        return describe(Look(kernel, None, kernel_only(kernel.table)), str(error))
+        return describe(Look(kernel, None, kernel_only(kernel.table)), settings.services, str(error))
 
 
 def look_at(kernel: KernelSide, api: ApiSide, balanced: bool) -> Look:
     """``balanced``: whether this node balances Services; if not, there should be nothing. Pure."""
     plans = [port for plan in api.plans.values() for port in plan.ports] if balanced else []
-    wanted = api.cidrs if balanced else frozenset()
-    cidrs: list[Difference] = []
-    if wanted is not None:
-        cidrs += [Difference(Mark.MISSING, f"Service CIDR {c}") for c in _sorted(wanted - kernel.cidrs)]
-        cidrs += [Difference(Mark.ONLY, f"Service CIDR {c}") for c in _sorted(kernel.cidrs - wanted)]
-    return Look(kernel, api, compare(plans, kernel.table, kernel.own), tuple(cidrs))
+    cidrs = api.cidrs if balanced else frozenset()
+    others = _differences("Service CIDR", kernel.cidrs if cidrs is None else cidrs, kernel.cidrs)
+    programs = SOCKET_PROGRAMS.keys() if balanced else ()
+    others += _differences("program at the sockets:", programs, kernel.programs)
+    return Look(kernel, api, compare(plans, kernel.table, kernel.own), tuple(others))
+
+
+def _differences(what: str, wanted: Iterable[object], there: Iterable[object]) -> list[Difference]:
+    asked, found = set(map(str, wanted)), set(map(str, there))
+    missing = [Difference(Mark.MISSING, f"{what} {each}") for each in sorted(asked - found)]
+    return missing + [Difference(Mark.ONLY, f"{what} {each}") for each in sorted(found - asked)]
 
 
 def confirmed(first: Look, second: Look) -> Look:
     """The second look with the differences that the first one had, too. Pure."""
-    cidrs = tuple(each for each in second.cidrs if each in first.cidrs)
-    return replace(second, pairs=confirm(first.pairs, second.pairs), cidrs=cidrs)
+    others = tuple(each for each in second.others if each in first.others)
+    return replace(second, pairs=confirm(first.pairs, second.pairs), others=others)
 
 
-def describe(look: Look, api_error: str = "") -> ServicesStatus:
+def describe(look: Look, balanced: bool, api_error: str = "") -> ServicesStatus:
     """Pure."""
     kernel, api = look.kernel, look.api
     plans = api.plans if api else {}
     return ServicesStatus(
         api_error=api_error,
-        cidrs=tuple(_sorted(kernel.cidrs)),
+        balanced=balanced,
+        cidrs=tuple(sorted(map(str, kernel.cidrs))),
         own_addresses=tuple(str(from_bytes(address)) for address in sorted(kernel.table.own)),
         clients=dict(kernel.clients),
         sizes=dict(kernel.sizes),
-        differences=tuple(map(str, look.cidrs)),
+        differences=tuple(map(str, look.others)),
         problems=tuple(
             ProblemStatus("/".join(key), f"{each.kind} {'/'.join(each.key)}: {each.field}: {each.message}")
             for key, plan in plans.items()
@@ -262,7 +272,3 @@ def _endpoints(judged: Iterable[Judged], backends: Sequence[Backend]) -> Iterabl
         )
     for backend in left:
         yield EndpointStatus(say_backend(backend), in_kernel=True)
-
-
-def _sorted(values: Iterable[object]) -> list[str]:
-    return sorted(map(str, values))

@@ -52,11 +52,12 @@ def status(
     state_dir: Annotated[str, typer.Option(help="(default: /var/lib/tulle)", rich_help_panel="Paths")] = "",
     bpffs: Annotated[str, typer.Option(help="(default: /sys/fs/bpf/tulle)", rich_help_panel="Paths")] = "",
 ) -> None:
-    """Show this node as its kernel has it: Pods, ways to other nodes, packets and drops, and Services beside
-    what the API says.
+    """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Needs neither the agent nor the API; without the API, Services have no names. Exit code 1 when the
-    kernel's Services differ from the API's, and still do a second later; json and yaml always list them all.
+    Pods, ways to other nodes, packets and drops by reason, and Services: a summary, and each that differs
+    from what the API asks for. Needs neither the agent nor the API; without the API, Services have no names.
+
+    The exit code is 1 when something differs, and still does a second later. json and yaml list all Services.
     """
     import asyncio
 
@@ -104,7 +105,7 @@ def _show_node(found: NodeStatus) -> None:
 def _show_services(found: ServicesStatus, everything: bool) -> None:
     """A few lines, then a row for each port; with thousands of Services, only for those to look at."""
     differing = [port for port in found.ports if port.differences]
-    _show_summary(found, len(differing))
+    _show_summary(found, len(differing) + len(found.differences))
     chosen = found.ports if everything else differing[:_MOST]
     if chosen:
         typer.echo()
@@ -117,7 +118,8 @@ def _show_services(found: ServicesStatus, everything: bool) -> None:
 def _show_summary(found: ServicesStatus, differing: int) -> None:
     hits = sum(port.hits or 0 for port in found.ports)
     there = sum(port.index is not None for port in found.ports)
-    verdict = "all as the API says" if found.well else f"{differing} differ from what the API says"
+    as_wanted = "all as the API says" if found.balanced else "none, as this node's settings say"
+    verdict = as_wanted if found.well else f"{differing} things differ from what the API says"
     if found.api_error:
         verdict = f"only the kernel's side is shown, as the API did not answer: {found.api_error}"
     typer.echo(f"Services: {there} ports in the kernel, {hits} times an endpoint was chosen; {verdict}.")
@@ -164,7 +166,7 @@ def _show_one(found: ServicesStatus) -> None:
         if port.index is not None:
             affinity, hits = _seconds(port.affinity) or "?", port.hits
             typer.echo(
-                f"  index {port.index}, affinity {affinity}, when empty {port.when_empty}, hits {hits}"
+                f"  index {port.index}, affinity {affinity}, when empty {port.when_empty or '?'}, hits {hits}"
             )
         heads = ("ENDPOINT", "KERNEL", "API", "STATE", "NODE", "HINTS", "WHY")
         _print_table(

@@ -232,6 +232,11 @@ class Pinned:
     def __init__(self, root: Path) -> None:
         self.contract = _open_objects()[0].contract
         self._maps = _folder(root, self.contract) / "maps"
+        self._links = root / "links"
+
+    def socket_programs(self) -> set[str]:
+        """Those of ``SOCKET_PROGRAMS`` that are attached."""
+        return {program for program in SOCKET_PROGRAMS if (self._links / f"{_SOCKETS}:{program}").exists()}
 
     def open(self, name: str, value_size: int) -> libbpf.Map:
         """One of the maps, with values of ``value_size`` bytes."""
