@@ -156,6 +156,23 @@ def test_differences_are_marked_and_no_success(followed: tuple[Node, Api]) -> No
     wait_for(lambda: run_status(node).returncode == 0, "the next agent has mended it")
 
 
+def test_an_address_that_the_node_has_itself(followed: tuple[Node, Api]) -> None:
+    """Such as that of a DNS server on each node: the Service is left to the node, and that is right."""
+    node, _ = followed
+    node.run("ip", "address", "add", f"{ADDRESSES[4]}/32", "dev", "lo")
+    wait_for(lambda: not has(node, WEB), "the agent leaves the Service to the node")
+    found = shown(node)
+    assert found["ownAddresses"] == [ADDRESSES[4]]
+    port = by_frontend(found)[WEB]
+    assert (port["service"], port["ofNode"], port["index"]) == ("default/web", True, None)
+    node.kill_agent()
+    node.run("ip", "address", "del", f"{ADDRESSES[4]}/32", "dev", "lo")
+    assert by_frontend(shown(node, code=1))[WEB]["differences"] == [
+        f"{WEB}: missing in the kernel",
+        f"{ADDRESSES[4]} is left to this node, which does not have the address",
+    ]
+
+
 def test_programs_that_are_not_attached_are_noticed(followed: tuple[Node, Api]) -> None:
     """Without them, the node's own processes have no Services."""
     node, _ = followed

@@ -140,6 +140,8 @@ def _differs(what: str, kernel: str, api: str) -> Difference:
 
 def _backends(purpose: str, wanted: tuple[Backend, ...], there: tuple[Backend, ...]) -> Iterator[Difference]:
     """Each of them has the same share (S-36), so one that is there twice is a difference, too."""
+    if wanted == there:
+        return
     missing, more = Counter(wanted), Counter(there)
     for backend in sorted((missing - more).elements()):
         yield Difference(Mark.MISSING, f"endpoint {say_backend(backend)}{purpose}")
