@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import time
+from pathlib import Path
 
 PATIENCE = 1.0  # seconds
 LONGEST_LOAD = 60.0
@@ -129,8 +130,8 @@ def mode(address: str, port: int) -> str:
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.connect((address, port))
         mine = client.getsockname()[1]
-        with open("/proc/self/net/tcp6" if ":" in address else "/proc/self/net/tcp") as table:
-            ends = [line.split()[1:3] for line in table.readlines()[1:]]
+        table = Path("/proc/self/net/tcp6" if ":" in address else "/proc/self/net/tcp")
+        ends = [line.split()[1:3] for line in table.read_text().splitlines()[1:]]
     remote = next(int(r.split(":")[1], 16) for local, r in ends if int(local.split(":")[1], 16) == mine)
     return "packet" if remote == port else "socket"
 

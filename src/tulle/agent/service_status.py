@@ -126,10 +126,10 @@ async def services_status(settings: Settings) -> ServicesStatus:
     maps = ServiceMaps(Pinned(Path(settings.bpffs)))
     try:
         async with connected(settings) as client:
-            look = look_at(maps.read(), await ask(client, settings), settings.services)
+            look = look_at(await ask(client, settings), maps.read(), settings.services)
             if not look.well:
                 await asyncio.sleep(SECOND_LOOK)
-                again = look_at(maps.read(), await ask(client, settings), settings.services)
+                again = look_at(await ask(client, settings), maps.read(), settings.services)
                 look = confirmed(look, again)
             return describe(look, settings.services)
     except (ApiError, ApiUnreachable, ConfigError) as error:
@@ -137,8 +137,11 @@ async def services_status(settings: Settings) -> ServicesStatus:
         return describe(Look(kernel, None, kernel_only(kernel.table)), settings.services, str(error))
 
 
-def look_at(kernel: KernelSide, api: ApiSide, balanced: bool) -> Look:
-    """``balanced``: whether this node balances Services; if not, there should be nothing. Pure."""
+def look_at(api: ApiSide, kernel: KernelSide, balanced: bool) -> Look:
+    """``balanced``: whether this node balances Services; if not, there should be nothing. Pure.
+
+    Ask the API first: the kernel follows it, so that by then it has what the API said.
+    """
     plans = [port for plan in api.plans.values() for port in plan.ports] if balanced else []
     cidrs = api.cidrs if balanced else frozenset()
     others = _differences("Service CIDR", kernel.cidrs if cidrs is None else cidrs, kernel.cidrs)

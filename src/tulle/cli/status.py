@@ -54,10 +54,11 @@ def status(
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, packets and drops by reason, and Services: a summary, and each that differs
-    from what the API asks for. Needs neither the agent nor the API; without the API, Services have no names.
+    Pods, ways to other nodes, packets and drops by reason, Services that differ.
+    Needs neither the agent nor the API; without the API, Services have no names.
 
-    The exit code is 1 when something differs, and still does a second later. json and yaml list all Services.
+    Exit code 1: Services differ, and still do a second later.
+    json and yaml list all Services.
     """
     import asyncio
 

@@ -104,16 +104,16 @@ def test_what_belongs_to_no_port(
     balanced: bool,
     differences: list[str],
 ) -> None:
-    look = look_at(kernel(cidrs=there, programs=programs), api(cidrs=wanted), balanced)
+    look = look_at(api(cidrs=wanted), kernel(cidrs=there, programs=programs), balanced)
     found = describe(look, balanced)
     assert (list(found.differences), found.well) == (differences, not differences)
-    mended = look_at(kernel(cidrs=wanted or frozenset()), api(cidrs=wanted), True)
+    mended = look_at(api(cidrs=wanted), kernel(cidrs=wanted or frozenset()), True)
     assert confirmed(mended, look).others == confirmed(look, mended).others == ()
 
 
 def test_a_node_of_kube_proxy_needs_no_service() -> None:
     side = api(service("web", "10.96.0.7"))
-    assert describe(look_at(kernel(programs=frozenset()), side, balanced=False), balanced=False).ports == ()
+    assert describe(look_at(side, kernel(programs=frozenset()), balanced=False), balanced=False).ports == ()
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def several() -> ServicesStatus:
         slice_of("web", "10.1.0.1", "nowhere"),
     ]
     side = api(*objects)
-    return describe(look_at(kernel(*as_asked(side)), side, balanced=True), balanced=True)
+    return describe(look_at(side, kernel(*as_asked(side)), balanced=True), balanced=True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_no_such_service(several: ServicesStatus, name: str, reason: str) -> Non
 def test_two_services_with_one_address() -> None:
     """The first in the API's list has it; of the other, the problem is told."""
     side = api(service("a", "10.96.0.7"), service("b", "10.96.0.7"))
-    found = describe(look_at(kernel(*as_asked(side)), side, balanced=True), balanced=True)
+    found = describe(look_at(side, kernel(*as_asked(side)), balanced=True), balanced=True)
     assert [port.service for port in found.ports] == ["default/a"]
     assert [problem.service for problem in found.problems] == ["default/b"]
     assert to_bytes(ip_address("10.96.0.7")) in side.plans["default", "a"].ports[0].frontends[0]
