@@ -123,7 +123,8 @@ def _show_summary(found: ServicesStatus, differing: int) -> None:
     verdict = as_wanted if found.well else f"{differing} things differ from what the API says"
     if found.api_error:
         verdict = f"only the kernel's side is shown, as the API did not answer: {found.api_error}"
-    typer.echo(f"Services: {there} ports in the kernel, {hits} times an endpoint was chosen; {verdict}.")
+    ports = "1 port" if there == 1 else f"{there} ports"
+    typer.echo(f"Services: {ports} in the kernel, {hits} times an endpoint was chosen; {verdict}.")
     typer.echo(f"Service CIDRs: {', '.join(found.cidrs) or 'none'}")
     if found.own_addresses:
         typer.echo(f"Left to this node, which has the address itself: {', '.join(found.own_addresses)}")
