@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, V4, V6, Family, fill
 from programs import Programs
-from service_scene import CIDRS, Scene
+from service_scene import CIDRS, Scene, clear_services
 
 from tulle.kernel import libc, netns
 from tulle.pod_to_service.table import Table
@@ -59,17 +59,6 @@ def table(programs: Programs) -> Iterator[Table]:
         yield made
     finally:
         clear_services(programs)
-
-
-def clear_services(programs: Programs) -> None:
-    maps = programs.maps
-    for name, size in (("frontends", 20), ("sets", 4), ("backends", 8), ("members", 24)):
-        maps[name].discard_all(list(maps[name].items(size)))
-    for index in range(64):
-        maps["services"][index.to_bytes(4, "little")] = bytes(4)
-        maps["service_hits"][index.to_bytes(4, "little")] = bytes(maps["service_hits"].value_size)
-    for key in list(maps["service_cidrs"].keys(20)):
-        maps["service_cidrs"].discard(key)
 
 
 @pytest.fixture(params=[V4, V6], ids=str)

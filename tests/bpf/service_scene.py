@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from cluster import (
@@ -73,7 +73,6 @@ class Scene:
     programs: Programs
     family: Family
     table: Table
-    others: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def vip(self) -> Address:
@@ -151,6 +150,18 @@ class Scene:
         """What frontends lead to, without the special ones."""
         values = self.programs.maps["frontends"].items(20).values()
         return sorted({int.from_bytes(v, "little") for v in values if int.from_bytes(v, "little") >= 2})
+
+
+def clear_services(programs: Programs) -> None:
+    """Whoever wrote them: the maps are as they were at first."""
+    maps = programs.maps
+    for name, size in (("frontends", 20), ("sets", 4), ("backends", 8), ("members", 24)):
+        maps[name].discard_all(list(maps[name].items(size)))
+    for index in range(64):
+        maps["services"][index.to_bytes(4, "little")] = bytes(4)
+        maps["service_hits"][index.to_bytes(4, "little")] = bytes(maps["service_hits"].value_size)
+    for key in list(maps["service_cidrs"].keys(20)):
+        maps["service_cidrs"].discard(key)
 
 
 def reasons(outcome: Outcome) -> list[tuple[str, str]]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-from conftest import clear_services
 from programs import Programs
+from service_scene import clear_services
 
 from tulle.errors import KernelError
 from tulle.kernel import libc
