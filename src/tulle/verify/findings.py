@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from tulle.verify.judge import Row
 from tulle.verify.plan import Place
 from tulle.verify.statements import STATEMENTS
 
-AT_ONCE: float = 0.9
+AT_ONCE: Final = 0.9
 """Seconds. What is lost is sent again after one (RFC 6298): an answer until then is one to the first try."""
+
+
+SERVICES: Final = "Services"
+"""The group of all findings on reaching a Service."""
 
 
 class Trouble(Enum):

@@ -15,11 +15,11 @@ from tulle.verify import hops, judge
 from tulle.verify.cluster import Question, ask, own_namespace, settled_pods, start_pods
 from tulle.verify.judge import Row
 from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, wanted
+from tulle.verify.paths import Paths
 from tulle.verify.plan import EVERYWHERE, MAIN, SECOND, Check, Place, families_of, plan
 from tulle.verify.pods import (
     Pod,
     claimed_addresses,
-    is_ready,
     is_running,
     node_addresses,
     node_is_ready,
@@ -102,7 +102,7 @@ async def verify(client: Client, options: Options, progress: Progress) -> Verdic
             {node["metadata"]["name"]: node_addresses(node) for node in ready},
         )
         network = await _network(client, namespace, stage, image, options, progress)
-        ground = _ground(namespace, stage, network, pods)
+        ground = _ground(namespace, stage, network)
         rows += network.rows + refused
         rows += await services_and_names(
             client, ground, image, options.check_timeout, partial(progress, "Pods ask for Services and names")
@@ -161,22 +161,15 @@ async def _network(
     return Network(rows, reports, outcomes, broken, of_nodes)
 
 
-def _ground(namespace: str, stage: Stage, network: Network, pods: Mapping[str, Pod]) -> Ground:
+def _ground(namespace: str, stage: Stage, network: Network) -> Ground:
     """What the checks of Services and names are judged by."""
-    direct: dict[tuple[str, str, str, str], str] = {
-        (str(check.source), str(check.target), check.family, check.protocol): hop
-        for check, hop in ((network.outcomes[n].check, hop) for n, hop in network.broken.items())
-        if check.container == MAIN
-    }
-    inside = [place for place in stage.places if not place.host_network]
     return Ground(
         namespace=namespace,
         places=stage.places,
-        ready=[place for place in inside if is_ready(pods[place.pod])],
         families=stage.families,
         nodes=network.of_nodes,
         owners=_owners(stage, network.of_nodes),
-        direct=direct,
+        paths=Paths(network.outcomes, network.broken),
         resolvers={place.pod: network.reports[place.pod, MAIN].resolver for place in stage.places},
     )
 

@@ -24,7 +24,7 @@ class Scope(NamedTuple):
     def __str__(self) -> str:
         if self.source:
             return f"as {self.source} has it"
-        mode = {None: "", True: " for Pods without sockets' help", False: " for sockets"}[self.packets]
+        mode = {None: "", True: ", packet by packet", False: ", at sockets"}[self.packets]
         return (f"on {self.node}" if self.node else "on every node") + mode
 
 

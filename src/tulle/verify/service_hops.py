@@ -3,30 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from tulle.verify.findings import Finding, Trouble, Who
+from tulle.verify import hops
+from tulle.verify.findings import SERVICES, Finding, Trouble, Who
+from tulle.verify.paths import Paths
 from tulle.verify.scopes import Flavour, Key, Scope, Scopes
-from tulle.verify.services import Facts
+from tulle.verify.services import LOCAL, STICKY, Facts
 
 _ALL = "all of them"
-Direct = Mapping[tuple[str, str, str, str], str]
-"""What is broken between a Pod and another without a Service: by both, family and protocol."""
+_NO_ANSWER = frozenset(
+    {Trouble.UNREACHED, Trouble.MISSING, Trouble.NOT_REFUSED, Trouble.SILENT, Trouble.LIBRARY}
+)
 
 
+@dataclass(frozen=True)
 class Evidence:
-    """What is known beside the findings: ``direct`` paths that are broken, ``owners`` of addresses."""
+    """What is known beside the findings: what the API says, which ``paths`` without a Service are broken,
+    whose an address is, and how Pods are called."""
 
-    def __init__(self, facts: Facts, direct: Direct, owners: Mapping[str, str], who: Who) -> None:
-        self.facts = facts
-        self.direct = direct
-        self.owners = owners
-        self.who = who
+    facts: Facts
+    paths: Paths
+    owners: Mapping[str, str]
+    who: Who
 
 
 def find(found: Sequence[Finding], evidence: Evidence) -> list[str]:
-    """For each finding, what is broken; empty for those that hold."""
+    """For each finding, what is broken; empty for those that hold.
+
+    Where it is the network below that is broken, in its very words: it is one and the same place.
+    """
     scopes = Scopes(found, _keys)
-    return ["" if finding.ok else _HOPS[finding.trouble](finding, scopes, evidence) for finding in found]
+    return [_hop(finding, scopes, evidence) for finding in found]
+
+
+def _hop(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
+    if finding.ok:
+        return ""
+    cut = evidence.paths.cut_off(str(finding.source), finding.family, finding.protocol)
+    if cut and finding.trouble in _NO_ANSWER:
+        return cut
+    return _HOPS[finding.trouble](finding, scopes, evidence)
 
 
 def _keys(finding: Finding) -> Iterable[tuple[Key, bool]]:
@@ -44,24 +61,31 @@ def _not_asked(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
 
 
 def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
-    """First whether the endpoints can be reached at all, then whose table it is."""
+    """Whether the endpoints can be reached at all; if they can, it is the table."""
     name = finding.target.partition(":")[0]
-    listed = evidence.facts.endpoints.get(name, ())
+    listed = [each for each in evidence.facts.endpoints.get(name, ()) if each.family == finding.family]
+    if name == LOCAL:
+        listed = [each for each in listed if each.node == finding.source.node]
     if not listed:
-        return f"Service {name}: the API lists no ready endpoint"
-    broken = [_direct(finding, evidence.owners.get(e.address, e.address), evidence) for e in listed]
-    if broken and all(broken):
-        return f"no Service, but its endpoints themselves: {broken[0]}"
-    every, this = (finding.group, _ALL), (finding.group, finding.target)
+        return f"the API: it lists no ready endpoint of Service {name}"
+    owners = (evidence.owners.get(each.address, each.address) for each in listed)
+    broken = [_direct(finding, owner, evidence) for owner in owners if owner != str(finding.source)]
+    if (broken and all(broken)) or (any(broken) and name == STICKY):
+        return next(filter(None, broken))
+    return _in_table(finding, scopes)
+
+
+def _in_table(finding: Finding, scopes: Scopes) -> str:
+    every, this = (SERVICES, _ALL), (SERVICES, finding.target)
     placed = scopes.widest(finding, every, this)
     if placed is None:
-        return f"Service {name}, but only some tries"
+        return f"the Service table on {finding.source.node}: {finding.target} is reached only sometimes"
     scope, key = placed
     only = scopes.restriction(scope, key, _flavour(finding))
     if key == every and scope == Scope():
         return f"no Service is reached from anywhere{only}: does a service proxy run on the nodes?"
     if key == every:
-        return f"no Service is reached {scope}{only}, though they are elsewhere"
+        return f"no Service is reached {scope}{only}, though elsewhere they are"
     return f"the Service table {scope} differs from the API: it has no {finding.target}{only}"
 
 
@@ -72,7 +96,7 @@ def _missing(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
         if name not in evidence.who:
             return f"endpoint {name}: no Pod has that address, but the API lists it{_slice(name, evidence)}"
         if broken := _direct(finding, evidence.who[name], evidence):
-            return f"no Service, but the endpoint {evidence.who[name]} itself: {broken}"
+            return broken
     lacking = ", ".join(evidence.who.get(name, name) for name in finding.about)
     if not lacking:
         return f"the Service table {_where(finding, scopes)} leads to what does not answer"
@@ -87,9 +111,7 @@ def _foreign(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
 
 
 def _source(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
-    peer = finding.about[0]
-    owner = evidence.owners.get(peer)
-    return f"NAT {'at ' + owner if owner else 'on the way'}: behind a Service, the source becomes {peer}"
+    return hops.nat(finding.about[0], evidence.owners)
 
 
 def _shown(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
@@ -101,7 +123,11 @@ def _split(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
 
 
 def _not_refused(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
-    return f"refusal by the Service table {_where(finding, scopes)}"
+    """Where nothing else of Services works either, that is what is broken."""
+    placed = scopes.widest(finding, (SERVICES, _ALL))
+    if placed:
+        return _in_table(finding, scopes)
+    return f"the Service table {_where(finding, scopes)}: it does not refuse"
 
 
 def _no_zone(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
@@ -166,12 +192,10 @@ def _flavour(finding: Finding) -> Flavour:
 
 def _direct(finding: Finding, endpoint: str, evidence: Evidence) -> str:
     """What is broken on the way to an endpoint without a Service; empty if nothing is known to be."""
-    return evidence.direct.get((str(finding.source), endpoint, finding.family, finding.protocol), "")
+    source = str(finding.source)
+    return evidence.paths.between(source, endpoint, finding.family, finding.protocol)
 
 
 def _slice(address: str, evidence: Evidence) -> str:
-    for listed in evidence.facts.endpoints.values():
-        for each in listed:
-            if each.address == address:
-                return f" in EndpointSlice {each.slice}"
-    return ""
+    every = (each for listed in evidence.facts.endpoints.values() for each in listed)
+    return next((f" in EndpointSlice {each.slice}" for each in every if each.address == address), "")

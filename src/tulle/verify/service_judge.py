@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tulle.verify.findings import AT_ONCE, Finding, Trouble, Who
+from tulle.verify.findings import AT_ONCE, SERVICES, Finding, Trouble, Who
 from tulle.verify.judge import Answer, NodeAddresses, Row
 from tulle.verify.plan import Place
 from tulle.verify.service_plan import ServiceCheck
@@ -58,7 +58,7 @@ def _finding(
         target=check.target,
         family=check.family,
         protocol=check.transport,
-        group="" if check.purpose == "refuse" else "Service",
+        group="" if check.purpose == "refuse" else SERVICES,
         expected=expected,
         seen=seen,
         trouble=trouble,

@@ -7,8 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tulle.verify.manifests import PORT_NAME
 from tulle.verify.plan import Place
-from tulle.verify.services import ALL, EMPTY, LOCAL, OTHER_PORT, PORT, STICKY, UNDEFINED_PORT, Facts
+from tulle.verify.services import (
+    ALL,
+    DATAGRAMS,
+    EMPTY,
+    LOCAL,
+    OTHER_PORT,
+    PORT,
+    STICKY,
+    UNDEFINED_PORT,
+    Facts,
+)
 from tulle.verify.statements import Family
 
 Purpose = Literal["spread", "once", "stick", "local", "refuse"]
@@ -71,10 +82,11 @@ def _from(
             )
 
     checks: list[ServiceCheck] = []
-    everybody = {pods.get(each.address, each.address) for each in facts.listed(ALL, family)}
+    port = PORT_NAME if transport == "tcp" else DATAGRAMS
+    everybody = {pods.get(each.address, each.address) for each in facts.listed(ALL, family, port)}
     here = {
         pods.get(each.address, each.address)
-        for each in facts.listed(LOCAL, family)
+        for each in facts.listed(LOCAL, family, port)
         if each.node == source.node
     }
     check("spread", ALL, PORT, everybody, tries_for(len(everybody)))

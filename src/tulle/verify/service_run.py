@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tulle.errors import ApiError
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
-from tulle.kube.resources import ENDPOINT_SLICE, SERVICE, SERVICES
+from tulle.kube.resources import ENDPOINT_SLICE, PODS, SERVICE, SERVICES
 from tulle.model.services import EndpointSlice
 from tulle.verify import name_judge, name_plan, service_hops, service_judge, service_plan
 from tulle.verify.cluster import Question, ask
@@ -18,8 +18,10 @@ from tulle.verify.findings import Finding
 from tulle.verify.judge import Answer, NodeAddresses, Reports, Resolver, Row
 from tulle.verify.manifests import Image
 from tulle.verify.name_plan import NameCheck
+from tulle.verify.paths import Paths
 from tulle.verify.plan import MAIN, Place, family_of
-from tulle.verify.service_hops import Direct, Evidence
+from tulle.verify.pods import is_ready
+from tulle.verify.service_hops import Evidence
 from tulle.verify.service_plan import ServiceCheck
 from tulle.verify.services import EXTERNAL, SELECTING, Facts, external, facts, manifests
 from tulle.verify.statements import Family
@@ -32,15 +34,14 @@ _TIMED = frozenset({"refuse", "name-missing"})
 
 @dataclass(frozen=True)
 class Ground:
-    """What is known before: the Pods, the ready ones among them, and what holds between them."""
+    """What is known before: the Pods, and what holds between them."""
 
     namespace: str
     places: Sequence[Place]
-    ready: Sequence[Place]
     families: Sequence[Family]
     nodes: NodeAddresses
     owners: Mapping[str, str]
-    direct: Direct
+    paths: Paths
     resolvers: Mapping[str, Resolver]
 
 
@@ -62,7 +63,7 @@ async def services_and_names(
     namespace = ground.namespace
     zone = next(filter(None, (found.zone(namespace) for found in ground.resolvers.values())), None)
     rows = await _start_external(client, namespace, zone) if zone else []
-    known = await _facts(client, ground)
+    known, ready = await _facts(client, ground)
     checks: list[ServiceCheck | NameCheck] = [
         *service_plan.plan(ground.places, ground.families, known),
         *_names(ground, known, zone),
@@ -72,8 +73,8 @@ async def services_and_names(
     reports = await ask(client, namespace, questions, image, timeout, lambda done: progress(done, total))
     found = _found(checks, reports, ground)
     who = {place.pod: str(place) for place in ground.places}
-    broken = service_hops.find(found, Evidence(known, ground.direct, ground.owners, who))
-    rows += service_judge.listed(known, ground.ready, ground.families)
+    broken = service_hops.find(found, Evidence(known, ground.paths, ground.owners, who))
+    rows += service_judge.listed(known, ready, ground.families)
     return rows + [finding.row(hop) for finding, hop in zip(found, broken, strict=True)]
 
 
@@ -85,42 +86,48 @@ async def _start_external(client: Client, namespace: str, zone: str) -> list[Row
     return []
 
 
-async def _facts(client: Client, ground: Ground) -> Facts:
-    """As the API has them when all ready Pods are listed, or when that has taken too long."""
-    wanted = {a for pod in ground.ready for a in pod.addresses}
+async def _facts(client: Client, ground: Ground) -> tuple[Facts, list[Place]]:
+    """What the API lists, and which Pods are ready: once both agree on verify's, or have had their time."""
     slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE, namespace=ground.namespace)
+    pods = Informer(client, PODS, namespace=ground.namespace)
+    services = (await client.list(SERVICE, ground.namespace)).items
     changed = asyncio.Event()
     slices.subscribe(lambda change: changed.set())
-    services = (await client.list(SERVICE, ground.namespace)).items
+    pods.subscribe(lambda change: changed.set())
 
-    async def until_listed() -> None:
-        while not _complete(facts(services, slices.objects.values()), wanted):
+    def now() -> tuple[Facts, list[Place]]:
+        ready = {name for (_, name), found in pods.objects.items() if is_ready(found)}
+        inside = [place for place in ground.places if not place.host_network]
+        return facts(services, slices.objects.values()), [p for p in inside if p.pod in ready]
+
+    async def until_agreed() -> None:
+        while not _agree(*now(), ground.places):
             await changed.wait()
             changed.clear()
 
-    follow = asyncio.create_task(slices.run(), name="verify: watch EndpointSlices")
+    following = [asyncio.create_task(each.run(), name="verify: watch endpoints") for each in (slices, pods)]
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SLICES_SECONDS):
-                await until_listed()
+                await until_agreed()
     finally:
-        follow.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await follow
-    return facts(services, slices.objects.values())
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
+    return now()
 
 
-def _complete(known: Facts, wanted: set[str]) -> bool:
-    """Each Service lists the Pods, in the families that it has."""
-    for name in SELECTING:
-        if name not in known.addresses:
-            continue
-        endpoints = known.endpoints.get(name, ())
-        families = {each.family for each in endpoints} | known.addresses[name].keys()
+def _agree(known: Facts, ready: Sequence[Place], places: Sequence[Place]) -> bool:
+    """Each Service lists just those of verify's Pods that are ready; what else it lists is judged later."""
+    own = {address for place in places for address in place.addresses if not place.host_network}
+    wanted = {address for place in ready for address in place.addresses}
+    for name in known.addresses.keys() & set(SELECTING):
+        listed = {each.address for each in known.endpoints.get(name, ())}
+        families = {family_of(address) for address in listed} | known.addresses[name].keys()
         needed = {address for address in wanted if family_of(address) in families}
-        if not families or needed - {each.address for each in endpoints}:
+        if needed != listed & own or (wanted and not families):
             return False
-    return True
+    return bool(ready)
 
 
 def _names(ground: Ground, known: Facts, zone: str | None) -> list[NameCheck]:

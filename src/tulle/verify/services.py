@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tulle.model.services import EndpointSlice, Service
@@ -20,11 +20,14 @@ EXTERNAL: Final = "external"
 PORT: Final = 80
 OTHER_PORT: Final = 8080
 UNDEFINED_PORT: Final = 81
+DATAGRAMS: Final = "datagrams"
+"""The name of the UDP port; that of the TCP port is the one that the containers have too."""
+
 _PODS: Final = {ROLE: "pod"}
 _NOBODY: Final = {ROLE: "nobody"}
 _PORTS: Final = (
     {"name": PORT_NAME, "port": PORT, "protocol": "TCP", "targetPort": MAIN_PORT},
-    {"name": "datagrams", "port": PORT, "protocol": "UDP", "targetPort": MAIN_PORT},
+    {"name": DATAGRAMS, "port": PORT, "protocol": "UDP", "targetPort": MAIN_PORT},
 )
 _BY_NAME: Final = {"name": "by-name", "port": OTHER_PORT, "protocol": "TCP", "targetPort": PORT_NAME}
 
@@ -64,13 +67,14 @@ SELECTING: Final = (ALL, STICKY, LOCAL, HEADLESS)
 
 @dataclass(frozen=True)
 class Listed:
-    """A ready endpoint, and the EndpointSlice that lists it."""
+    """A ready endpoint, the names of its ports, and the (first) EndpointSlice that lists it."""
 
     family: Family
     address: str
     node: str
     hostname: str
     slice: str
+    ports: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,10 @@ class Facts:
     addresses: Mapping[str, Mapping[Family, str]]
     endpoints: Mapping[str, tuple[Listed, ...]]
 
-    def listed(self, service: str, family: Family) -> tuple[Listed, ...]:
-        return tuple(each for each in self.endpoints.get(service, ()) if each.family == family)
+    def listed(self, service: str, family: Family, port: str = "") -> tuple[Listed, ...]:
+        """Those that have a port of that name; without one, all."""
+        found = (each for each in self.endpoints.get(service, ()) if each.family == family)
+        return tuple(each for each in found if not port or port in each.ports)
 
 
 def facts(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> Facts:
@@ -94,8 +100,15 @@ def facts(services: Iterable[Service], slices: Iterable[EndpointSlice]) -> Facts
     for each in slices:
         name = each.metadata.labels.service_name if each.metadata.labels else None
         if name is not None and each.address_type != "FQDN":
-            endpoints.setdefault(name, {}).update((one.address, one) for one in _ready(each))
+            _merge(endpoints.setdefault(name, {}), each)
     return Facts(addresses, {name: tuple(found.values()) for name, found in endpoints.items()})
+
+
+def _merge(known: dict[str, Listed], found: EndpointSlice) -> None:
+    """An address may be in several slices, with a port in each (S-09)."""
+    for one in _ready(found):
+        before = known.setdefault(one.address, one)
+        known[one.address] = replace(before, ports=before.ports | one.ports)
 
 
 def _ready(found: EndpointSlice) -> Iterable[Listed]:
@@ -103,4 +116,5 @@ def _ready(found: EndpointSlice) -> Iterable[Listed]:
         if endpoint.addresses and endpoint.conditions.ready is not False:
             address = endpoint.addresses[0]
             hostname, node = endpoint.hostname or "", endpoint.node_name or ""
-            yield Listed(family_of(address), address, node, hostname, found.metadata.name)
+            ports = frozenset(port.name for port in found.ports or () if port.name is not None)
+            yield Listed(family_of(address), address, node, hostname, found.metadata.name, ports)

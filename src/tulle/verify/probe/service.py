@@ -51,7 +51,7 @@ class Meetings:
 
 
 async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
-    """Asks again and again, each time from a new socket.
+    """Asks again and again, each time from a new socket; what fails before the first answer does not count.
 
     ``{met: {name: [peers]}, shown: ["address port"], failed}``, and the ``error`` of a try that failed.
     """
@@ -65,10 +65,13 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
         task.add_done_callback(seen.note)
         waiting.add(task)
         made += 1
+        nobody_yet = not seen.met
         await asyncio.wait({task}, timeout=HASTE)
-        if not seen.met and task.done():
+        if not seen.met:
             made = 0
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE if task.done() else 0)
+        elif nobody_yet:
+            await _cancelled(waiting - {task})
         waiting = {each for each in waiting if not each.done()}
     silent = await _drained(waiting, end)
     if silent:
@@ -84,10 +87,14 @@ async def _drained(waiting: set[asyncio.Task[Exchange]], end: float) -> int:
     if not waiting:
         return 0
     _, silent = await asyncio.wait(waiting, timeout=max(HASTE, end - time.monotonic()))
-    for task in silent:
-        task.cancel()
-    await asyncio.gather(*silent, return_exceptions=True)
+    await _cancelled(silent)
     return len(silent)
+
+
+async def _cancelled(tries: set[asyncio.Task[Exchange]]) -> None:
+    for task in tries:
+        task.cancel()
+    await asyncio.gather(*tries, return_exceptions=True)
 
 
 async def _ask_tcp(address: str, port: int) -> Exchange:
