@@ -13,7 +13,7 @@ from typing import Any
 from tulle.verify.probe import icmp, names, service
 from tulle.verify.probe.wire import decode, encode, family_of, payload
 
-AT_ONCE = 64
+AT_ONCE = 128
 ATTEMPTS = 3
 """Datagrams may be lost on a healthy network: so many are tried within a check's time."""
 

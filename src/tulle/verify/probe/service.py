@@ -16,6 +16,8 @@ HASTE = 0.05
 """Seconds after which a try that has no answer yet does not hold up the next one."""
 PAUSE = 0.1
 """Seconds between tries while nobody has answered yet: the Service may be about to be programmed."""
+_WITHIN = 0.9
+"""Of a check's time: the rest is for telling what was seen until then."""
 
 Exchange = tuple[str, str, str]
 """Who answered, as whom it saw us, and at which ``address port`` the answer claims to be."""
@@ -57,7 +59,7 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
     """
     seen = Meetings(frozenset(check.get("wanted", ())), check["tries"])
     ways = ASKING[check["transport"]]
-    end = time.monotonic() + 0.9 * timeout
+    end = time.monotonic() + _WITHIN * timeout
     waiting: set[asyncio.Task[Exchange]] = set()
     made = 0
     while not seen.complete(made) and time.monotonic() < end:
@@ -71,7 +73,7 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
             made = 0
             await asyncio.sleep(PAUSE if task.done() else 0)
         elif nobody_yet:
-            await _cancelled(waiting - {task})
+            await _cancelled({each for each in waiting if not each.done()})
         waiting = {each for each in waiting if not each.done()}
     silent = await _drained(waiting, end)
     if silent:
@@ -141,11 +143,11 @@ async def refuse(check: dict[str, Any], timeout: float, progress: list[str]) -> 
     """
     start = time.monotonic()
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(_WITHIN * timeout):
             name, *_ = await _insisting(check, timeout)
         error = f"{name} answers"
     except TimeoutError:
-        error = f"no answer within {timeout:g} s"
+        error = "no answer"
     except OSError as failure:
         error = errno.errorcode.get(failure.errno or 0, str(failure))
     return {"error": error, "seconds": time.monotonic() - start}
