@@ -85,7 +85,7 @@ def _in_table(finding: Finding, scopes: Scopes) -> str:
     if key == every and scope == Scope():
         return f"no Service is reached from anywhere{only}: does a service proxy run on the nodes?"
     if key == every:
-        return f"no Service is reached {scope}{only}, though elsewhere they are"
+        return f"all Services fail {scope}{only}, though not elsewhere"
     return f"the Service table {scope} differs from the API: it has no {finding.target}{only}"
 
 

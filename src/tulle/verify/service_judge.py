@@ -86,7 +86,7 @@ def _all_met(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who
         return _finding(check, statement, f"{_named(check.wanted, who)}", seen, Trouble.FOREIGN, foreign)
     seen = f"{len(answer.met)} answer"
     if missing:
-        seen = f"never {_named(missing, who)}" + (f", but {answer.error}" if answer.error else "")
+        seen = f"never {_named(missing, who)}" + (f": {answer.error}" if answer.error else "")
     trouble = Trouble.MISSING if missing else Trouble.NONE
     return _finding(check, statement, f"{_named(check.wanted, who)} answer", seen, trouble, missing)
 
@@ -96,7 +96,7 @@ def _hairpin(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who
     expected = f"{check.source} answers itself"
     if own in answer.met:
         return _finding(check, "hairpin", expected, expected)
-    seen = f"it never does, {answer.error or 'and others do'}"
+    seen = f"it never does: {answer.error or 'others do'}"
     return _finding(check, "hairpin", expected, seen, Trouble.MISSING, [own])
 
 

@@ -61,10 +61,10 @@ async def library(check: dict[str, Any], timeout: float, progress: list[str]) ->
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[str]] = loop.create_future()
 
-    def settle(found: list[str] | OSError) -> None:
+    def settle(found: list[str] | Exception) -> None:
         if future.done():
             return
-        if isinstance(found, OSError):
+        if isinstance(found, Exception):
             future.set_exception(found)
         else:
             future.set_result(found)
@@ -72,8 +72,8 @@ async def library(check: dict[str, Any], timeout: float, progress: list[str]) ->
     def look_up() -> None:
         try:
             entries = socket.getaddrinfo(check["name"], None, type=socket.SOCK_STREAM)
-            found: list[str] | OSError = sorted({str(entry[4][0]) for entry in entries})
-        except OSError as error:
+            found: list[str] | Exception = sorted({str(entry[4][0]) for entry in entries})
+        except (OSError, UnicodeError) as error:
             found = error
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, found)

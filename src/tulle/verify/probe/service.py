@@ -71,7 +71,7 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
         await asyncio.wait({task}, timeout=HASTE)
         if not seen.met:
             made = 0
-            await asyncio.sleep(PAUSE if task.done() else 0)
+            await asyncio.sleep(min(PAUSE, max(0, end - time.monotonic())) if task.done() else 0)
         elif nobody_yet:
             await _cancelled({each for each in waiting if not each.done()})
         waiting = {each for each in waiting if not each.done()}
