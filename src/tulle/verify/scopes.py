@@ -23,7 +23,7 @@ class Scope(NamedTuple):
 
     def __str__(self) -> str:
         if self.source:
-            return f"as {self.source} has it"
+            return f"for {self.source}"
         mode = {None: "", True: ", packet by packet", False: ", at sockets"}[self.packets]
         return (f"on {self.node}" if self.node else "on every node") + mode
 
