@@ -54,12 +54,10 @@ class Scene:
     async def _pod(
         self, name: str, node: str, ends: Sequence[str], labels: dict[str, str], **more: Any
     ) -> None:
-        annotations = more.pop("annotations", {})
         command = (*ENDS, *ends) if ends else ("sleep", "infinity")
-        probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1} if ends else None
-        if probe:
-            more["readinessProbe"] = probe
-        await self.pods.create(name, *command, labels=labels, annotations=annotations, nodeName=node, **more)
+        if ends:
+            more["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        await self.pods.create(name, *command, labels=labels, nodeName=node, **MOUNT, **more)
 
     async def service(self, name: str, **spec: Any) -> dict[str, str]:
         """Its addresses by family; returns once every client sees it as every other one."""
