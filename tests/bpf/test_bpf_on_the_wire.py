@@ -84,6 +84,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
             stack.callback(netns.delete, path)
         stack.enter_context(netns.entered(node))
         datapath = Datapath(bpffs / "node", VNI, PORT)
+        stack.callback(datapath.close)
         uplink = connect_host(host)
         attachment = Attachment(POD.container_id, "eth0", str(pod), POD.link, POD.mac, POD.ips)
         link.connect(attachment, LinkSettings(1450, (ip_address(NODE),)), datapath)

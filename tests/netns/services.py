@@ -29,6 +29,11 @@ class Services:
         self.table = Table(self._datapath.maps, self._datapath.contract)
         self.table.set_cidrs(CIDRS)
 
+    def close(self) -> None:
+        """Takes the Service out again."""
+        self.apply()
+        self._datapath.close()
+
     def set_mode(self, pod: Pod, mode: str) -> None:
         """``socket`` or ``packet``."""
         kind = "POD" if mode == "socket" else "POD_PACKETS"

@@ -66,7 +66,7 @@ def scene(shared: Cluster, family: int, mode: str) -> Iterator[Scene]:
     try:
         yield made
     finally:
-        made.services.apply()
+        made.services.close()
 
 
 HOWS = ("tcp", "udp", "udp-unconnected")

@@ -90,6 +90,7 @@ class _Agent:
         self._nodes.subscribe(self._handle_node)
         await self._start()
         async with AsyncExitStack() as stack:
+            stack.callback(self._datapath.close)
             self._monitor.start()
             stack.callback(self._monitor.close)
             stack.enter_context(logging_drops(self._datapath))

@@ -87,8 +87,14 @@ class Datapath:
         }
         for each in objects:
             each.load(maps, settings)
+        self._objects = objects
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
         self.maps = objects[0].maps
+
+    def close(self) -> None:
+        """Lets go of programs and maps; what is pinned and attached stays."""
+        for each in self._objects:
+            each.close()
 
     def pod_programs(self, ifindex: int) -> list[Request]:
         """The requests that attach the programs of a Pod to the host's side of its veth."""
