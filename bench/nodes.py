@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from bench import namespaces, plugin
@@ -47,7 +48,7 @@ class Node:
         self._stack = stack
         self.socket = folder / "run" / "cni.sock"
 
-    def start(self, bpffs: Path, kubeconfig: Path, routing: str) -> None:
+    def start(self, bpffs: Path, kubeconfig: Path, routing: str = "auto") -> None:
         """Returns when Pods can be connected. Raises ``LabError``."""
         self.bpffs = bpffs
         settings = {
@@ -138,15 +139,16 @@ def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -
 
 def _write_snapshot(state: Path, hosts: Sequence[Host]) -> None:
     state.mkdir(parents=True)
-    objects = [
-        {
-            "metadata": {"name": host.name},
-            "spec": {"podCIDRs": [str(cidr) for cidr in host.pod_cidrs]},
-            "status": {"addresses": [{"type": "InternalIP", "address": str(a.ip)} for a in host.addresses]},
-        }
-        for host in hosts
-    ]
-    (state / "nodes.json").write_text(json.dumps(objects))
+    (state / "nodes.json").write_text(json.dumps([node_object(host) for host in hosts]))
+
+
+def node_object(host: Host) -> dict[str, Any]:
+    """The Node that the API has of a host."""
+    return {
+        "metadata": {"name": host.name},
+        "spec": {"podCIDRs": [str(cidr) for cidr in host.pod_cidrs]},
+        "status": {"addresses": [{"type": "InternalIP", "address": str(a.ip)} for a in host.addresses]},
+    }
 
 
 def memory(pid: int) -> tuple[float, float]:

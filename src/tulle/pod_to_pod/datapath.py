@@ -230,33 +230,33 @@ class Pinned:
     """
 
     def __init__(self, root: Path) -> None:
-        self._contract = _open_objects()[0].contract
-        self._maps = _folder(root, self._contract) / "maps"
+        self.contract = _open_objects()[0].contract
+        self.maps = _folder(root, self.contract) / "maps"
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
-        size = len(self._contract.pack("counter"))
-        table = libbpf.open_per_cpu(self._maps / "counters", size)
-        reasons, hooks = self._contract.enums["reason"], self._contract.enums["hook"]
+        size = len(self.contract.pack("counter"))
+        table = libbpf.open_per_cpu(self.maps / "counters", size)
+        reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
         for hook in list(hooks)[:-1]:
             for reason in list(reasons)[:-1]:
                 index = hook * reasons["REASON_COUNT"] + reason
                 raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
-                each = [self._contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+                each = [self.contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
                 if packets := sum(c.packets for c in each):
                     at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
                     yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
 
     def remotes(self) -> Iterator[tuple[str, str, str]]:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""
-        transports = self._contract.enums["transport"]
-        size = len(self._contract.pack("remote"))
-        table = libbpf.open_map(self._maps / "remotes", size)
-        for key in table.keys(len(self._contract.pack("prefix"))):
+        transports = self.contract.enums["transport"]
+        size = len(self.contract.pack("remote"))
+        table = libbpf.open_map(self.maps / "remotes", size)
+        for key in table.keys(len(self.contract.pack("prefix"))):
             raw = table.get(key)
             if raw is None:
                 continue  # it went meanwhile
-            prefix, remote = self._contract.unpack("prefix", key), self._contract.unpack("remote", raw)
+            prefix, remote = self.contract.unpack("prefix", key), self.contract.unpack("remote", raw)
             way = transports(remote.transport).name.removeprefix("TRANSPORT_").lower()
             network = from_mapped(bytes(prefix.address), prefix.length)
             yield str(network), way, str(from_bytes(bytes(remote.node)))
