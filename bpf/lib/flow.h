@@ -149,6 +149,7 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	return true;
 }
 
+/* Packets of either direction keep a flow alive; those to the backend see to its answers, too. */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
 	__u32 now = seconds();
@@ -156,7 +157,8 @@ static __always_inline void keep_fresh(const struct packet *p, struct flow_state
 	if (now - state->used < FLOW_REFRESH)
 		return;
 	state->used = now;
-	note_answers(&p->flow, &state->becomes, state->service);
+	if (!is_answer(state))
+		note_answers(&p->flow, &state->becomes, state->service);
 }
 
 /* Datagrams with the ends of a flow that has not been used for long are of another one. */
@@ -182,8 +184,7 @@ static __always_inline bool translate_known(struct __sk_buff *skb, struct packet
 	}
 	if (is_answer(state) ? is_outdated(p, state) : !goes_on(p, state))
 		return false;
-	if (!is_answer(state))
-		keep_fresh(p, state);
+	keep_fresh(p, state);
 	translate(skb, p, &becomes);
 	return true;
 }

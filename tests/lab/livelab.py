@@ -108,11 +108,12 @@ class Pods:
     async def create(self, name: str, *command: str, **spec: Any) -> Object:
         """A Pod with the container ``main``; a key of ``spec`` that a container has is the container's."""
         of_container = {key: spec.pop(key) for key in list(spec) if key in CONTAINER_FIELDS}
+        marks = {key: spec.pop(key, {}) for key in ("labels", "annotations")}
         main = {"name": "main", "image": "host", "command": list(command), **of_container}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
+            "metadata": {"name": name, **marks, "labels": {"app": name, **marks["labels"]}},
             "spec": {"terminationGracePeriodSeconds": 1, "containers": [main], **spec},
         }
         return await self.client.create(PODS, body, self.namespace)
@@ -157,6 +158,21 @@ class Pods:
         selector = f"involvedObject.name={name}"
         found = await self.client.list(EVENTS, self.namespace, field_selector=selector)
         return [f"{event['reason']}: {event['message']}" for event in found.items]
+
+    async def event(self, name: str, reason: str) -> str:
+        """The message of the Pod's first event for that reason, once there is one."""
+        messages: asyncio.Queue[str] = asyncio.Queue()
+        selector = f"involvedObject.name={name},reason={reason}"
+        events = Informer(self.client, EVENTS, namespace=self.namespace, field_selector=selector)
+        events.subscribe(lambda change: messages.put_nowait(change.new["message"]) if change.new else None)
+        following = asyncio.create_task(events.run())
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await messages.get()
+        except TimeoutError:
+            pytest.fail(f"{name} has no event {reason}; it has {await self.events(name)}")
+        finally:
+            following.cancel()
 
     async def run(self, name: str, *command: str, container: str | None = None) -> str:
         """What the command wrote; it must succeed."""

@@ -17,7 +17,7 @@ from tulle.lab import cgroup
 from tulle.lab.spec import Spec
 from tulle.pod_to_service.plan import OnEmpty
 
-ENDS = str(Path(__file__).parent / "ends.py")
+ENDS = str(Path(__file__).parents[1] / "ends.py")
 TWO = Spec(nodes=2)
 Cluster = Callable[..., list[Node]]
 

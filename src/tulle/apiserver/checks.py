@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
+from tulle.apiserver import addresses
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.status import Cause, bad_value, duplicate, forbidden_change, required
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 SUBDOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 QUALIFIED = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)")
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -29,13 +29,11 @@ RULES: Mapping[str, tuple[re.Pattern[str], str]] = {
         f"a lowercase RFC 1123 label {ALNUM} or '-', and must start and end with an alphanumeric character "
         "(e.g. 'my-name', or '123-abc')",
     ),
-    "label1035": (
-        LABEL_1035,
-        f"a DNS-1035 label {ALNUM} or '-', start with an alphabetic character, and end with an alphanumeric "
-        "character (e.g. 'my-name', or 'abc-123')",
-    ),
     "segment": (PATH_SEGMENT, "may not be '.' or '..', and may not contain '/' or '%'"),
-    "address": (PATH_SEGMENT, "must be a valid IP address"),
+    "address": (
+        PATH_SEGMENT,
+        "must be a valid IP address in canonical form, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    ),
 }
 QUALIFIED_NAME = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
@@ -50,17 +48,22 @@ VALUE_RULE = (
 def name(kind: Kind, value: str) -> list[Cause]:
     """The object's name, by its kind's rule."""
     pattern, words = RULES[kind.name_rule]
-    ok = pattern.fullmatch(value) and (kind.name_rule != "address" or _is_address(value))
+    ok = pattern.fullmatch(value) and (kind.name_rule != "address" or _is_canonical(value))
     return [] if ok else [bad_value("metadata.name", value, words)]
+
+
+def _is_canonical(text: str) -> bool:
+    address = addresses.parse(text)
+    return address is not None and str(address) == text
 
 
 def metadata(meta: Mapping[str, Any], path: str = "metadata") -> list[Cause]:
     """Labels, annotations, owners and finalizers."""
     causes = label_map(meta.get("labels"), f"{path}.labels")
     for key in meta.get("annotations") or {}:
-        causes += _qualified(key.lower(), f"{path}.annotations", key)
+        causes += qualified(key.lower(), f"{path}.annotations", key)
     for finalizer in meta.get("finalizers") or []:
-        causes += _qualified(finalizer, f"{path}.finalizers", finalizer)
+        causes += qualified(finalizer, f"{path}.finalizers")
     controllers = [o["name"] for o in meta.get("ownerReferences") or [] if o.get("controller")]
     if len(controllers) > 1:
         detail = f"Only one reference can have Controller set to true. Found in {' and '.join(controllers)}"
@@ -71,13 +74,15 @@ def metadata(meta: Mapping[str, Any], path: str = "metadata") -> list[Cause]:
 def label_map(found: Mapping[str, str] | None, path: str) -> list[Cause]:
     causes: list[Cause] = []
     for key, value in (found or {}).items():
-        causes += _qualified(key, path, key)
+        causes += qualified(key, path)
         if not LABEL_VALUE.fullmatch(value):
             causes.append(bad_value(path, value, VALUE_RULE))
     return causes
 
 
-def _qualified(key: str, path: str, shown: str) -> list[Cause]:
+def qualified(key: str, path: str, shown: str = "") -> list[Cause]:
+    """A name with or without a domain in front, as in ``example.com/name``; ``shown`` is it as written."""
+    shown = shown or key
     prefix, _, last = key.rpartition("/")
     if "/" in key and not SUBDOMAIN.fullmatch(prefix):
         return [bad_value(path, shown, f"prefix part {RULES['subdomain'][1]}")]
@@ -222,10 +227,6 @@ def policy(new: Object, old: Object | None) -> list[Cause]:
     return causes
 
 
-def service_cidr(new: Object, old: Object | None) -> list[Cause]:
-    return unchanged(new, old, "spec.cidrs") + networks(new["spec"].get("cidrs", ()), "spec.cidrs")
-
-
 def frozen_data(new: Object, old: Object | None) -> list[Cause]:
     """ConfigMaps and Secrets: keys that can be file names, and ``immutable``."""
     causes: list[Cause] = []
@@ -249,21 +250,3 @@ def event(new: Object, old: Object | None) -> list[Cause]:
     if there == new["metadata"]["namespace"]:
         return []
     return [bad_value("involvedObject.namespace", there, "does not match event.namespace")]
-
-
-def endpoint_slice(new: Object, old: Object | None) -> list[Cause]:
-    causes = unchanged(new, old, "addressType")
-    version = {"IPv4": 4, "IPv6": 6}.get(new["addressType"])
-    for i, endpoint in enumerate(new.get("endpoints", ())):
-        for j, address in enumerate(endpoint["addresses"]):
-            if version and not _is_address(address, version):
-                detail = f"must be a valid IPv{version} address"
-                causes.append(bad_value(f"endpoints[{i}].addresses[{j}]", address, detail))
-    return causes
-
-
-def _is_address(text: str, version: int | None = None) -> bool:
-    try:
-        return ip_address(text).version in (version or 4, version or 6)
-    except ValueError:
-        return False

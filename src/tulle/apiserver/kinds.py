@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tulle.apiserver.schema import Shape
 from tulle.apiserver.status import Cause
@@ -14,6 +14,16 @@ Prepare = Callable[[Object, Object | None], None]
 Check = Callable[[Object, Object | None], list[Cause]]
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
+class Keeper(Protocol):
+    """What objects of a kind have beyond their own fields, out of what the whole store can tell."""
+
+    def complete(self, new: Object, old: Object | None) -> list[Cause]:
+        """Fills in ``new``, before it is checked and in the turn that stores it; changes nothing else."""
+
+    def follow(self, new: Object | None, old: Object | None) -> None:
+        """Writes what belongs to an object that was stored just now, or (None) removed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

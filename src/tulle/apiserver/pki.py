@@ -19,7 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 YEARS = timedelta(days=3650)
 RENEW_BEFORE = timedelta(days=30)
-SERVED_NAMES = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+IN_CLUSTER = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
+SERVED_NAMES = ("localhost", "127.0.0.1", "::1", *IN_CLUSTER, f"{IN_CLUSTER[-1]}.cluster.local")
 
 
 @dataclass(frozen=True, slots=True)

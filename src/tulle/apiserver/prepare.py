@@ -89,13 +89,6 @@ def secret(new: Object, old: Object | None) -> None:
         new.setdefault("data", {})[key] = b64encode(text.encode()).decode()
 
 
-def service(new: Object, old: Object | None) -> None:
-    for port in new["spec"].get("ports", ()):
-        port.setdefault("targetPort", port["port"])
-    if old is None:
-        new["status"] = {"loadBalancer": {}}
-
-
 def policy(new: Object, old: Object | None) -> None:
     spec = new["spec"]
     if not spec.get("policyTypes"):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from tulle.apiserver import checks, customs, events, prepare
+from tulle.apiserver import (
+    checks,
+    customs,
+    endpoint_checks,
+    events,
+    prepare,
+    service_checks,
+    service_cidrs,
+    services,
+)
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.types import whole
 
@@ -73,17 +82,18 @@ RULES: Final[Mapping[str, Mapping[str, Any]]] = {
     "namespaces": {"name_rule": "label", "prepare": prepare.namespace},
     "nodes": {"prepare": prepare.node, "check": checks.node},
     "pods": {"prepare": prepare.pod, "check": checks.pod},
-    "services": {"name_rule": "label1035", "prepare": prepare.service},
+    "services": {"name_rule": "label", "prepare": services.prepare, "check": service_checks.service},
+    "endpoints": {"check": endpoint_checks.endpoints},
     "configmaps": {"check": checks.frozen_data},
     "secrets": {"prepare": prepare.secret, "check": checks.secret},
     "events": {"check": checks.event},
     "deployments": {"prepare": prepare.deployment, "check": checks.workload},
     "replicasets": {"prepare": prepare.replica_set, "check": checks.workload},
     "daemonsets": {"prepare": prepare.daemon_set, "check": checks.workload},
-    "endpointslices": {"check": checks.endpoint_slice},
+    "endpointslices": {"check": endpoint_checks.endpoint_slice},
     "networkpolicies": {"prepare": prepare.policy, "check": checks.policy},
-    "servicecidrs": {"check": checks.service_cidr},
-    "ipaddresses": {"name_rule": "address"},
+    "servicecidrs": {"prepare": service_cidrs.prepare, "check": service_cidrs.check},
+    "ipaddresses": {"name_rule": "address", "check": service_cidrs.check_address},
     "customresourcedefinitions": {"prepare": customs.prepare, "check": customs.check},
 }
 """What a kind asks of its objects beyond its schema, by plural."""

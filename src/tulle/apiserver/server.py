@@ -17,13 +17,16 @@ from pathlib import Path
 
 from aiohttp import web
 
-from tulle.apiserver import access, controllers
+from tulle.apiserver import access, addresses, controllers, own_service
 from tulle.apiserver.access import Authenticator
 from tulle.apiserver.definitions import Definitions
+from tulle.apiserver.own_service import Advertised
 from tulle.apiserver.pki import Pki, write_secret
 from tulle.apiserver.proxy import Kubelets
 from tulle.apiserver.registry import Registry
 from tulle.apiserver.routes import Api
+from tulle.apiserver.service_allocation import NODE_PORTS, SERVICES, ServiceKeeper
+from tulle.apiserver.service_upkeep import ServiceUpkeep
 from tulle.apiserver.store import Store
 from tulle.apiserver.tokens import TokenIssuer
 from tulle.apiserver.writing import Options, Writer
@@ -43,7 +46,11 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line gives; ``listen`` are (host, port), ``fds`` inherited listening sockets."""
+    """What the command line gives.
+
+    ``listen`` are (host, port), ``fds`` inherited listening sockets; ``advertise`` are the addresses for
+    Service ``default/kubernetes``, with ``advertise_port``, and follow from the sockets where they are empty.
+    """
 
     state_dir: Path
     listen: Sequence[tuple[str, int]]
@@ -51,6 +58,10 @@ class Settings:
     names: Sequence[str] = ()
     kubeconfig: Path | None = None
     token_file: Path | None = None
+    service_cidrs: Sequence[str] = ("10.96.0.0/16",)
+    node_ports: range = NODE_PORTS
+    advertise: Sequence[str] = ()
+    advertise_port: int | None = None
 
 
 async def serve(settings: Settings) -> None:
@@ -64,12 +75,21 @@ async def serve(settings: Settings) -> None:
     sockets.append(socket.create_server(("127.0.0.1", 0)))
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.state_dir.chmod(0o700)
-    pki = Pki(settings.state_dir / "pki", [*settings.names, *(host for host, _ in settings.listen)])
     store = Store(settings.state_dir / "state.db")
     try:
-        writer = Writer(store, Registry())
+        writer = Writer(store, Registry(), {SERVICES: ServiceKeeper(store, settings.node_ports)})
         definitions = Definitions(writer)
-        await _begin(writer)
+        _begin(writer)
+        advertised = _advertised(settings, sockets[:-1])
+        services = ServiceUpkeep(writer, settings.service_cidrs, advertised)
+        services.restore()
+        await store.committed()
+        hosts = [
+            *(host for host, _ in settings.listen),
+            *advertised.addresses,
+            *own_service.cluster_ips(store),
+        ]
+        pki = Pki(settings.state_dir / "pki", [*settings.names, *hosts])
         token = secrets.token_urlsafe(32)
         known[token] = access.user("system:apiserver", "system:masters")
         who = Authenticator(known, TokenIssuer(_signing_key(settings.state_dir)))
@@ -79,20 +99,24 @@ async def serve(settings: Settings) -> None:
         async with _listening(api, sockets, pki):
             ca = Pem("cluster CA", inline=pki.authority.pem)
             own = ClusterConfig(server=_address(sockets[-1]), ca=ca, token=token)
-            await _work(stop, writer, definitions, own, pki.authority.pem.decode())
+            await _work(stop, writer, [definitions, services], own, pki.authority.pem.decode())
     finally:
         store.close()
 
 
 async def _work(
-    stop: asyncio.Event, writer: Writer, definitions: Definitions, own: ClusterConfig, ca_pem: str
+    stop: asyncio.Event,
+    writer: Writer,
+    keepers: Sequence[Definitions | ServiceUpkeep],
+    own: ClusterConfig,
+    ca_pem: str,
 ) -> None:
     """Runs what works besides answering requests, until ``stop``."""
     async with Client(own) as client, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(controllers.run(client, ca_pem=ca_pem), name="controllers"),
-            group.create_task(definitions.run(), name="definitions"),
             group.create_task(_upkeep(writer), name="upkeep"),
+            *(group.create_task(each.run(), name=type(each).__name__.lower()) for each in keepers),
         ]
         await stop.wait()
         for task in tasks:
@@ -157,13 +181,27 @@ def _address(listener: socket.socket) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-async def _begin(writer: Writer) -> None:
+def _advertised(settings: Settings, listeners: Sequence[socket.socket]) -> Advertised:
+    """What the settings say, else the first listener of each family that others can reach, and its port."""
+    reachable: dict[str, tuple[str, int]] = {}
+    for host, port, *_ in (each.getsockname() for each in listeners):
+        if not addresses.special("", host):
+            reachable.setdefault(addresses.family(host), (host, port))
+    hosts = settings.advertise or [host for host, _ in reachable.values()]
+    ports = [port for _, port in reachable.values()] + [each.getsockname()[1] for each in listeners]
+    if not hosts:
+        log.info(
+            "Service default/kubernetes has no endpoint: no listener outside loopback, no --advertise-address"
+        )
+    return Advertised(hosts, settings.advertise_port or ports[0])
+
+
+def _begin(writer: Writer) -> None:
     """The namespaces that every cluster has."""
     kind = writer.registry.get("", "namespaces")
     for name in NAMESPACES:
         if writer.objects.get(kind.stored, "", name) is None:
             writer.create(kind, "", {"metadata": {"name": name}}, Options())
-    await writer.objects.committed()
 
 
 def _signing_key(state_dir: Path) -> bytes:

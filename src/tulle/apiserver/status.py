@@ -49,6 +49,8 @@ def shown(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return f'"{value}"'
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return f"[{','.join(map(shown, value))}]"
     return str(value) if isinstance(value, int | float) else "null" if value is None else "{...}"
 
 
@@ -73,6 +75,10 @@ def unsupported(field: str, value: object, supported: Iterable[object]) -> Cause
 
 def forbidden_change(field: str, detail: str) -> Cause:
     return Cause("FieldValueForbidden", field, f"Forbidden: {detail}")
+
+
+def too_many(field: str, count: int, limit: int) -> Cause:
+    return Cause("FieldValueTooMany", field, f"Too many: {count}: must have at most {limit} items")
 
 
 def duplicate(field: str, value: object) -> Cause:
@@ -159,6 +165,10 @@ def ahead(current: int, asked: int) -> StatusError:
     message = f"Timeout: Too large resource version: {asked}, current: {current}"
     cause = Cause("ResourceVersionTooLarge", "", "Too large resource version")
     return StatusError(504, message, _causes([cause]) | {"retryAfterSeconds": 1})
+
+
+def internal(why: str) -> StatusError:
+    return StatusError(500, f"Internal error occurred: {why}")
 
 
 def invalid(kind: Kind, name: str, causes: list[Cause]) -> StatusError:

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,12 +85,35 @@ class _Batch:
     error: sqlite3.Error | None = None
 
 
+class Index:
+    """Which objects of one resource have a value, also between a change and its commit."""
+
+    def __init__(self, values_of: Callable[[dict[str, Any]], Iterable[Hashable]]) -> None:
+        self._values_of = values_of
+        self._holders: dict[Hashable, set[Key]] = {}
+
+    def of(self, value: Hashable) -> Collection[Key]:
+        """The keys of the objects that have ``value``."""
+        return self._holders.get(value, ())
+
+    def move(self, key: Key, old: Record | None, new: Record | None) -> None:
+        """Follows a change of the object at ``key``."""
+        for value in self._values_of(old.obj) if old else ():
+            holders = self._holders[value]
+            holders.discard(key)
+            if not holders:
+                del self._holders[value]
+        for value in self._values_of(new.obj) if new else ():
+            self._holders.setdefault(value, set()).add(key)
+
+
 class Shelf:
     """The objects of one resource, with their keys in order."""
 
     def __init__(self) -> None:
         self.records: dict[Key, Record] = {}
         self.keys: list[Key] = []
+        self.indexes: list[Index] = []
 
     def replace(self, key: Key, record: Record | None) -> Record | None:
         """Puts a record in place, or takes it away; returns what stood there."""
@@ -101,6 +124,8 @@ class Shelf:
                 insort(self.keys, key)
         elif old is not None:
             del self.keys[bisect_left(self.keys, key)]
+        for index in self.indexes:
+            index.move(key, old, record)
         return old
 
     def scan(self, namespace: str, after: Key | None) -> Iterator[tuple[Key, Record]]:
@@ -158,6 +183,14 @@ class Store:
 
     def count(self, resource: str) -> int:
         return len(self._shelves[resource].keys)
+
+    def index(self, resource: str, values_of: Callable[[dict[str, Any]], Iterable[Hashable]]) -> Index:
+        """An index of a resource by the different values that ``values_of`` finds in each object."""
+        shelf, index = self._shelves[resource], Index(values_of)
+        for key, record in shelf.records.items():
+            index.move(key, None, record)
+        shelf.indexes.append(index)
+        return index
 
     def put(self, resource: str, obj: dict[str, Any]) -> Record:
         """Creates or replaces an object (by its metadata); sets its resourceVersion."""

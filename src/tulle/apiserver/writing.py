@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tulle.apiserver import checks, patch, status
-from tulle.apiserver.kinds import Kind, Object
+from tulle.apiserver.kinds import Keeper, Kind, Object
 from tulle.apiserver.registry import Registry
 from tulle.apiserver.store import Record, Store
 from tulle.apiserver.times import stamp
@@ -45,11 +45,17 @@ class Outcome:
 
 
 class Writer:
-    """The rules of Kubernetes' generic registry over a store of ``objects``."""
+    """The rules of Kubernetes' generic registry over a store of ``objects``.
 
-    def __init__(self, objects: Store, registry: Registry) -> None:
+    ``keepers`` work beside the kinds whose objects the store has under their keys.
+    """
+
+    def __init__(
+        self, objects: Store, registry: Registry, keepers: Mapping[str, Keeper] | None = None
+    ) -> None:
         self.objects = objects
         self.registry = registry
+        self._keepers = keepers or {}
 
     def existing(self, kind: Kind, namespace: str, name: str) -> Record:
         if (record := self.objects.get(kind.stored, namespace, name)) is None:
@@ -162,6 +168,8 @@ class Writer:
         obj = kind.accept(given) if kind.accept else given
         if kind.prepare:
             kind.prepare(obj, old)
+        if (keeper := self._keepers.get(kind.stored)) and (causes := keeper.complete(obj, old)):
+            raise status.invalid(kind, name, causes)
         causes = (checks.name(kind, name) if old is None else []) + checks.metadata(obj["metadata"])
         if kind.check:
             causes += kind.check(obj, old)
@@ -173,7 +181,23 @@ class Writer:
     def _put(self, kind: Kind, obj: Object, options: Options) -> Record:
         if options.dry_run:
             return Record(self.objects.version, obj, msgspec.json.encode(obj))
-        return self.objects.put(kind.stored, obj)
+        old = self._before(kind, obj)
+        record = self.objects.put(kind.stored, obj)
+        if keeper := self._keepers.get(kind.stored):
+            keeper.follow(obj, old)
+        return record
+
+    def _remove(self, kind: Kind, obj: Object) -> Record:
+        old = self._before(kind, obj)
+        record = self.objects.remove(kind.stored, obj)
+        if keeper := self._keepers.get(kind.stored):
+            keeper.follow(None, old)
+        return record
+
+    def _before(self, kind: Kind, obj: Object) -> Object | None:
+        meta = obj["metadata"]
+        record = self.objects.get(kind.stored, meta.get("namespace", ""), meta["name"])
+        return record.obj if record else None
 
     def store(self, kind: Kind, obj: Object, options: Options) -> Outcome:
         """Stores an object that is known to be right: for subresources that may do what an update may not."""
@@ -187,7 +211,7 @@ class Writer:
             return Outcome(self._put(kind, obj, options), warnings=warnings)
         if options.dry_run:
             return Outcome(self._put(kind, obj, options), gone=True, warnings=warnings)
-        return Outcome(self.objects.remove(kind.stored, obj), gone=True, warnings=warnings)
+        return Outcome(self._remove(kind, obj), gone=True, warnings=warnings)
 
     def delete(self, kind: Kind, namespace: str, name: str, wanted: Object, options: Options) -> Outcome:
         """Deletes as the DeleteOptions in ``wanted`` say."""

@@ -159,6 +159,21 @@ def demo(
     raise typer.Exit(asyncio.run(demo(name, examples or EXAMPLES)))
 
 
+@lab.command(hidden=True)
+def resolver(
+    fd: Annotated[list[int], typer.Option(help="An inherited socket: bound UDP, or TCP that listens.")],
+    address: Annotated[list[str], typer.Option(help="An address of the host that it names.")],
+) -> None:
+    """Answers for names outside the cluster; started by tulle lab up."""
+    import socket
+    from ipaddress import ip_address
+
+    from tulle.lab.resolver import records, serve
+
+    sockets = [socket.socket(fileno=each) for each in fd]
+    asyncio.run(serve(sockets, records([ip_address(each) for each in address])))
+
+
 def kubelet(config: Annotated[Path, typer.Argument(exists=True)]) -> None:
     """Runs the Pods of one node of a lab; started by tulle lab up."""
     from tulle.lab.kubelet.main import main

@@ -26,7 +26,7 @@ from tulle.kernel.netlink import (
 from tulle.model.address import Address, Interface, Network
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH = 28
 RTMGRP_LINK: Final = 0x1
@@ -194,6 +194,12 @@ def add_address(index: int, address: Interface, scope: int = SCOPE_UNIVERSE) -> 
     head = _ADDRESS.pack(family(address), address.network.prefixlen, IFA_F_NODAD, scope, index)
     body = head + attribute(IFA_LOCAL, address.ip) + attribute(IFA_ADDRESS, address.ip)
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"add address {address} to link {index}")
+
+
+def delete_address(index: int, address: Interface) -> Request:
+    head = _ADDRESS.pack(family(address), address.network.prefixlen, 0, 0, index)
+    body = head + attribute(IFA_LOCAL, address.ip)
+    return Request(RTM_DELADDR, 0, body, f"delete address {address} of link {index}")
 
 
 def address_scope(body: bytes) -> int:

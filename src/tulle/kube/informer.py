@@ -12,7 +12,7 @@ from typing import Generic, Protocol
 from tulle.errors import ApiError, ApiUnreachable, Gone
 from tulle.kube.backoff import Backoff
 from tulle.kube.cache import Change, WatchCache
-from tulle.kube.resources import Key, Resource, T
+from tulle.kube.resources import Item, Key, Resource, T
 from tulle.kube.wire import ListResult, WatchEvent
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,10 @@ class Informer(Generic[T]):
         for key, value in self._cache.objects.items():
             callback(Change("added", key, None, value))
         self._callbacks.append(callback)
+
+    def preload(self, objects: Mapping[Key, T]) -> None:
+        """Before ``run``: objects as last seen. They count until the first list says what became of them."""
+        self._emit(self._cache.replace(Item(key, "", value) for key, value in objects.items()))
 
     async def run(self) -> None:
         """Follows the collection for ever; only an error in a callback or in the configuration ends it."""

@@ -13,7 +13,7 @@ import yaml
 
 from tulle.errors import LabError
 from tulle.kube.informer import Informer
-from tulle.kube.resources import CONFIGMAPS, DAEMONSETS, DEPLOYMENTS, Resource, Untyped
+from tulle.kube.resources import CONFIGMAPS, DAEMONSETS, DEPLOYMENTS, SERVICES, Resource, Untyped
 from tulle.kube.resources import PODS as ANY_PODS
 from tulle.lab.kubelet.objects import PODS, Pod
 from tulle.lab.paths import Paths
@@ -27,13 +27,16 @@ NAMESPACE: Final = "default"
 _LABEL: Final = "tulle.dev/example"
 _PATIENCE: Final = 60.0
 _KINDS: Final[dict[str, Resource[Untyped]]] = {
-    resource.kind: resource for resource in (ANY_PODS, DEPLOYMENTS, DAEMONSETS, CONFIGMAPS)
+    resource.kind: resource for resource in (ANY_PODS, DEPLOYMENTS, DAEMONSETS, CONFIGMAPS, SERVICES)
 }
 _NEXT: Final = """
 [bold]Try next[/]
   export KUBECONFIG=$({tulle} lab kubeconfig)
   kubectl get pods -o wide                     # every Pod has its own IP
   kubectl exec deploy/client -- ping -c 3 IP   # any Pod reaches any Pod, on any node
+  kubectl exec deploy/client -- curl -s web    # a Service: a name, an address, three Pods behind it
+  kubectl exec deploy/client -- curl -s whoami # one that stays on the node
+  kubectl exec deploy/client -- getent ahosts whoami-each    # headless: the name leads to every Pod
   {tulle} lab exec two-containers -c client -- ip addr   # two containers, one network
   {tulle} lab node node-1 -- tulle status      # a node as its kernel has it
   {tulle} lab node node-1 -- ip route          # and the kernel's own routes

@@ -11,13 +11,14 @@ from tulle.errors import ApiError, ApiUnreachable
 from tulle.kube.resources import NODE
 from tulle.lab import processes
 from tulle.lab.kubelet.objects import PODS
+from tulle.lab.underlay import UNDERLAY
 from tulle.lab.up import Lab, ready_node
 
 _MEGABYTE = 1 << 20
 
 
 class ProcessView(msgspec.Struct, frozen=True):
-    """``rss`` in bytes; 0 when it is not alive."""
+    """``rss`` in bytes, with that of the processes that it has started to share its work."""
 
     what: str
     pid: int
@@ -43,6 +44,7 @@ class Overview(msgspec.Struct, frozen=True):
     kubeconfig: str
     routing: str
     apiserver: tuple[ProcessView, ...]
+    world: tuple[ProcessView, ...]
     nodes: tuple[NodeView, ...]
 
 
@@ -51,7 +53,7 @@ async def look(lab: Lab) -> Overview:
     ready, pods = await _ask(lab)
     by_host: dict[str, list[ProcessView]] = {}
     for process in processes.recorded(lab.paths):
-        view = ProcessView(process.what, process.pid, process.alive(), process.rss())
+        view = ProcessView(process.what, process.pid, process.alive(), processes.resident(lab.paths, process))
         by_host.setdefault(process.host, []).append(view)
     nodes = tuple(
         NodeView(
@@ -65,14 +67,16 @@ async def look(lab: Lab) -> Overview:
         )
         for node in lab.topology.nodes
     )
-    rest = tuple(view for views in by_host.values() for view in views)
-    alive = all(view.alive for node in nodes for view in node.processes) and all(view.alive for view in rest)
+    server, world = (tuple(by_host.pop(host, ())) for host in (UNDERLAY, lab.topology.world.name))
+    of_nodes = [view for node in nodes for view in node.processes]
+    alive = all(view.alive for view in (*of_nodes, *server, *world))
     return Overview(
         name=lab.spec.name,
         healthy=alive and all(node.ready for node in nodes),
         kubeconfig=str(lab.paths.kubeconfig),
         routing=lab.spec.routing,
-        apiserver=rest,
+        apiserver=server,
+        world=world,
         nodes=nodes,
     )
 
@@ -104,7 +108,8 @@ def table(overview: Overview) -> Table:
             "?" if node.pods is None else str(node.pods),
             "\n".join(map(_process, node.processes)),
         )
-    view.add_row("underlay", "", "", "", "", "", "\n".join(map(_process, overview.apiserver)))
+    for name, views in ((UNDERLAY, overview.apiserver), ("world", overview.world)):
+        view.add_row(name, "", "", "", "", "", "\n".join(map(_process, views)))
     return view
 
 

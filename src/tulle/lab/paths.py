@@ -36,6 +36,21 @@ class NodePaths:
         return self.run / "kubelet.sock"
 
     @property
+    def hosts(self) -> Path:
+        """What would be ``/etc/hosts``, if a node had a file system of its own."""
+        return self.run / "etc" / "hosts"
+
+    @property
+    def resolv_conf(self) -> Path:
+        """What would be its ``/etc/resolv.conf``."""
+        return self.run / "etc" / "resolv.conf"
+
+    @property
+    def dns(self) -> Path:
+        """What the node's cluster DNS keeps."""
+        return self.run / "dns"
+
+    @property
     def cni_conf(self) -> Path:
         return self.run / "cni" / "net.d"
 

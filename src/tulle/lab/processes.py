@@ -34,14 +34,6 @@ class Process(msgspec.Struct, frozen=True):
     def alive(self) -> bool:
         return start_time(self.pid) == self.started
 
-    def rss(self) -> int:
-        """Resident bytes; 0 when it is gone."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text().split()[1]
-        except OSError:
-            return 0
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
     def tail(self) -> str:
         """The last lines of its log."""
         lines = Path(self.log).read_text(errors="replace").splitlines()
@@ -70,7 +62,7 @@ def start(
     ``listeners`` are descriptors that the process inherits under the same numbers. Only the network namespace
     is entered: ``ip netns exec`` would mount /sys anew and so hide bpffs and cgroups.
     """
-    group = paths.cgroup / host / what
+    group = _group(paths, host, what)
     group.mkdir(parents=True, exist_ok=True)
     log = paths.run / "log" / f"{host}.{what}.log"
     log.parent.mkdir(exist_ok=True)
@@ -103,6 +95,26 @@ def recorded(paths: Paths) -> list[Process]:
     """All that were started, in the order of their names, whether alive or not."""
     files = sorted((paths.run / "processes").glob("*.json"))
     return [msgspec.json.decode(file.read_bytes(), type=Process) for file in files]
+
+
+def resident(paths: Paths, process: Process) -> int:
+    """Bytes that it and the processes of its cgroup, its workers, have in memory; 0 when all are gone."""
+    try:
+        pids = (_group(paths, process.host, process.what) / "cgroup.procs").read_text().split()
+    except OSError:
+        return 0
+    return sum(map(_pages, pids)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _pages(pid: str) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+
+
+def _group(paths: Paths, host: str, what: str) -> Path:
+    return paths.cgroup / host / what
 
 
 def _record(paths: Paths, process: Process) -> Path:

@@ -15,9 +15,12 @@ from tulle.model.address import Address, Interface, Network
 Family = Literal["ipv4", "ipv6"]
 ROUTING: Final = ("auto", "native", "overlay")
 MOST_NODES: Final = 100
+CLUSTER_DOMAIN: Final = "cluster.local"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")  # short: unix sockets live below a folder of it
 _SMALLEST_MTU: Final = 1280  # of IPv6, RFC 8200 section 5
 _FIRST_HOST: Final = 10
+_DNS: Final = 10
+"""Which address of each Service CIDR is the cluster DNS: by custom the tenth."""
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -64,6 +67,7 @@ class _Plan:
     subnets: Network
     pods: Network
     piece: int
+    services: Network
     world: Interface
     far: Interface
 
@@ -83,6 +87,7 @@ _PLANS: Final[dict[Family, _Plan]] = {
         ip_network("172.30.0.0/16"),
         ip_network("10.244.0.0/16"),
         24,
+        ip_network("10.96.0.0/16"),
         ip_interface("203.0.113.10/24"),
         ip_interface("8.8.8.8/32"),
     ),
@@ -90,6 +95,7 @@ _PLANS: Final[dict[Family, _Plan]] = {
         ip_network("fd00:172:30::/48"),
         ip_network("fd00:10:244::/48"),
         64,
+        ip_network("fd00:10:96::/112"),
         ip_interface("2001:db8:ffff::10/64"),
         ip_interface("2001:4860:4860::8888/128"),
     ),
@@ -118,11 +124,16 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All hosts of a lab, and the addresses at which the underlay's router offers the API server."""
+    """All hosts of a lab, and the addresses at which the underlay's router offers the API server.
+
+    ``services`` are the Service CIDRs, and ``dns`` the addresses in them at which each node answers names.
+    """
 
     nodes: tuple[Host, ...]
     world: Host
     api: tuple[Address, ...]
+    services: tuple[Network, ...]
+    dns: tuple[Address, ...]
     mtu: int
 
     @property
@@ -138,6 +149,8 @@ def topology(spec: Spec) -> Topology:
         nodes=tuple(_node(plans, spec, number) for number in range(1, spec.nodes + 1)),
         world=world,
         api=tuple(ip_address(int(p.subnet(0)[1])) for p in plans),
+        services=tuple(p.services for p in plans),
+        dns=tuple(p.services[_DNS] for p in plans),
         mtu=spec.mtu,
     )
 

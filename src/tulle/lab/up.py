@@ -1,4 +1,4 @@
-"""Brings a lab up: wires, then the API server, then on every node its agent and its kubelet."""
+"""Brings a lab up: wires, then the API server, then on every node its agent, its DNS and its kubelet."""
 
 from __future__ import annotations
 
@@ -6,34 +6,30 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from tulle.errors import LabError
-from tulle.kernel import libc, mounts, netns
+from tulle.kernel import libc, mounts
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
-from tulle.lab import access, cgroup, prerequisites, processes, underlay
+from tulle.lab import access, cgroup, names, prerequisites, processes, underlay
 from tulle.lab.down import down
-from tulle.lab.kubelet.config import KubeletConfig
 from tulle.lab.paths import Paths
 from tulle.lab.processes import Process
-from tulle.lab.spec import Host, Spec, Topology, topology
+from tulle.lab.readiness import dns_ready
+from tulle.lab.spec import Spec, Topology, topology
+from tulle.lab.starter import API_PORT, API_SERVER, RESOLVER, Starter
 from tulle.model.objects import Node
 
-API_PORT: Final = 6443
-API_SERVER: Final = "apiserver"
-ZONE: Final = "topology.kubernetes.io/zone"
 _PATIENCE: Final = 60.0
 T = TypeVar("T")
 Step = Callable[[str], AbstractContextManager[None]]
@@ -96,6 +92,7 @@ class Lab:
         self.paths = paths
         self.spec = spec
         self.topology: Topology = topology(spec)
+        self.start = Starter(paths, spec, self.topology)
 
     def client(self) -> Client:
         """As the administrator."""
@@ -109,16 +106,22 @@ class Lab:
         alive = {p.title for p in processes.recorded(self.paths) if p.alive()}
         with step("Start the API server"):
             if f"{API_SERVER} of {underlay.UNDERLAY}" not in alive:
-                server, port = self.start_api_server()
+                server, port = self.start.api_server()
                 await _unless_one_dies(_answers(port), [server])
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
-        with step("Start agents and kubelets"):
+            async with self.client() as client:
+                await names.offer_dns(client, self.topology)
+        with step("Start agents, DNS and kubelets"):
+            if f"{RESOLVER} of {self.topology.world.name}" not in alive:
+                self.start.resolver()
             for node in self.topology.nodes:
-                for what, start in (("agent", self.start_agent), ("kubelet", self.start_kubelet)):
-                    if f"{what} of {node.name}" not in alive:
+                for start in (self.start.agent, self.start.dns, self.start.kubelet):
+                    if f"{start.__name__} of {node.name}" not in alive:
                         start(node)
         with step("Nodes become Ready"):
             await _unless_one_dies(self._nodes_ready(), processes.recorded(self.paths))
+        with step("Names resolve on every node"):
+            await _unless_one_dies(self._dns_ready(), processes.recorded(self.paths))
 
     def _lay_wires(self) -> None:
         paths = self.paths
@@ -129,69 +132,9 @@ class Lab:
         libc.mount("bpf", paths.bpffs, "bpf")
         paths.images.mkdir()
         underlay.build(self.topology, paths.netns)
+        for node in self.topology.nodes:
+            names.write_node_files(paths.node(node.name), node, self.topology.world)
         access.write_tokens(paths, self.topology)
-
-    def start_api_server(self) -> tuple[Process, int]:
-        """Also its port on the machine's loopback address.
-
-        Its sockets listen before it runs, so that whoever comes early waits instead of being refused.
-        """
-        port = 0
-        if self.paths.kubeconfig.exists():
-            port = urlsplit(load_kubeconfig(self.paths.kubeconfig).server).port or 0
-        outer = socket.create_server(("127.0.0.1", port), backlog=512)
-        with netns.entered(self.paths.netns(underlay.UNDERLAY)):
-            inner = [_listen(str(address)) for address in self.topology.api]
-        listeners = [each.fileno() for each in (outer, *inner)]
-        port = outer.getsockname()[1]
-        names = [f"--san={address}" for address in self.topology.api]
-        command = [
-            *(*processes.TULLE, "apiserver", f"--state-dir={self.paths.apiserver}", *names),
-            *(f"--kubeconfig-out={self.paths.kubeconfig}", f"--token-file={self.paths.tokens}"),
-            *(f"--listen-fd={fd}" for fd in listeners),
-        ]
-        process = processes.start(self.paths, underlay.UNDERLAY, API_SERVER, command, None, listeners)
-        for each in (outer, *inner):
-            each.close()
-        return process, port
-
-    def start_agent(self, node: Host) -> Process:
-        paths = self.paths.node(node.name)
-        paths.bpffs.mkdir(exist_ok=True)
-        settings = {
-            "nodeName": node.name,
-            "kubeconfig": str(paths.kubeconfig),
-            "stateDir": str(paths.run / "agent" / "state"),
-            "runDir": str(paths.run / "agent" / "run"),
-            "bpffs": str(paths.bpffs),
-            "cniConfDir": str(paths.cni_conf),
-            "cniBinDir": str(paths.cni_bin),
-            "routing": self.spec.routing,
-        }
-        paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
-        command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]
-        return processes.start(self.paths, node.name, "agent", command, self.paths.netns(node.name))
-
-    def start_kubelet(self, node: Host) -> Process:
-        paths = self.paths.node(node.name)
-        config = KubeletConfig(
-            node=node.name,
-            lab=self.spec.name,
-            kubeconfig=str(paths.kubeconfig),
-            folder=str(paths.run / "kubelet"),
-            socket=str(paths.kubelet_socket),
-            images=str(self.paths.images),
-            cgroup=str(paths.cgroup),
-            netns=str(self.paths.netns(node.name)),
-            cni_conf=str(paths.cni_conf),
-            cni_bin=str(paths.cni_bin),
-            addresses=tuple(str(address.ip) for address in node.addresses),
-            pod_cidrs=tuple(str(cidr) for cidr in node.pod_cidrs),
-            labels={ZONE: node.zone},
-        )
-        paths.kubelet_config.write_bytes(msgspec.json.encode(config))
-        command = [*processes.TULLE, "kubelet", str(paths.kubelet_config)]
-        return processes.start(self.paths, node.name, "kubelet", command, self.paths.netns(node.name))
 
     def enter(self, host: str, command: Sequence[str]) -> NoReturn:
         """Becomes ``command`` on that host, in a cgroup that ends with the lab. Raises ``LabError``."""
@@ -225,16 +168,29 @@ class Lab:
             finally:
                 following.cancel()
 
+    async def _dns_ready(self) -> None:
+        """At each of its addresses on each node. Raises ``LabError`` that names the first that is not."""
+        asking = {
+            (node.name, address): asyncio.create_task(
+                dns_ready(self.paths.netns(node.name), address, names.METRICS_PORT)
+            )
+            for node in self.topology.nodes
+            for address in self.topology.dns
+        }
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.gather(*asking.values())
+        except TimeoutError as error:
+            node, address = next(at for at, task in asking.items() if task.cancelled() or not task.done())
+            logs = [p.tail() for p in processes.recorded(self.paths) if (p.host, p.what) == (node, "dns")]
+            what = f"DNS of {node} is not ready at {address} after {_PATIENCE:.0f} s"
+            raise LabError("\n".join([f"{what}; its log ends with:", *logs])) from error
+
     def _why_unready(self, missing: Sequence[str]) -> str:
         logs = [p for p in processes.recorded(self.paths) if p.host == missing[0] and p.what == "agent"]
         tail = logs[0].tail() if logs else ""
         names = ", ".join(missing)
         return f"not Ready after {_PATIENCE:.0f} s: {names}; the agent of {missing[0]} said last:\n{tail}"
-
-
-def _listen(address: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, API_PORT), family=family, backlog=512)
 
 
 async def _answers(port: int) -> None:

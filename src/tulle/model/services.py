@@ -123,12 +123,21 @@ class SliceLabels(msgspec.Struct, frozen=True, gc=False):
     proxy_name: str | None = msgspec.field(name="service.kubernetes.io/service-proxy-name", default=None)
 
 
+class SliceAnnotations(msgspec.Struct, frozen=True, gc=False):
+    """When what changed a slice happened, as RFC 3339: to measure the time until it counts (D-29)."""
+
+    last_change_trigger_time: str | None = msgspec.field(
+        name="endpoints.kubernetes.io/last-change-trigger-time", default=None
+    )
+
+
 class SliceMeta(msgspec.Struct, frozen=True, gc=False):
     """``metadata`` of an EndpointSlice."""
 
     name: str
     namespace: str = ""
     labels: SliceLabels | None = None
+    annotations: SliceAnnotations | None = None
 
     def __post_init__(self) -> None:
         share(self, "namespace")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.registry import Registry
+from tulle.apiserver.service_allocation import SERVICES, ServiceKeeper
 from tulle.apiserver.store import Store
 from tulle.apiserver.types import structure
 from tulle.apiserver.writing import Options, Writer
@@ -30,8 +31,11 @@ async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
 
 
 def begin(folder: Path) -> Writer:
-    writer = Writer(Store(folder / "db"), Registry())
+    store = Store(folder / "db")
+    writer = Writer(store, Registry(), {SERVICES: ServiceKeeper(store)})
     writer.create(writer.registry.get("", "namespaces"), "", {"metadata": {"name": "ns"}}, PLAIN)
+    cidrs = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16"]}}
+    writer.create(writer.registry.get("networking.k8s.io", "servicecidrs"), "", cidrs, PLAIN)
     return writer
 
 

@@ -225,6 +225,33 @@ ROWS: list[tuple[str, dict[str, Any], list[Any]]] = [
     ),
     (
         "Service",
+        obj(
+            spec={
+                "type": "LoadBalancer",
+                "clusterIP": "10.96.0.3",
+                "ports": [
+                    {"port": 80, "nodePort": 30080, "protocol": "TCP"},
+                    {"port": 53, "protocol": "UDP"},
+                ],
+            },
+            status={"loadBalancer": {"ingress": [{"hostname": "b.example"}, {"ip": "5.6.7.8"}]}},
+        ),
+        ["x", "LoadBalancer", "10.96.0.3", "5.6.7.8,b.example", "80:30080/TCP,53/UDP", "5m", "<none>"],
+    ),
+    (
+        "Service",
+        obj(
+            spec={
+                "type": "NodePort",
+                "clusterIP": "fd00::3",
+                "externalIPs": ["1.2.3.4", "2001:db8::1"],
+                "ports": [{"port": 7, "nodePort": 30007, "protocol": "SCTP"}],
+            }
+        ),
+        ["x", "NodePort", "fd00::3", "1.2.3.4,2001:db8::1", "7:30007/SCTP", "5m", "<none>"],
+    ),
+    (
+        "Service",
         obj(spec={"type": "ExternalName", "externalName": "example.com"}),
         ["x", "ExternalName", "<none>", "example.com", "<none>", "5m", "<none>"],
     ),

@@ -53,7 +53,7 @@ def test_environment_from_fields_maps_and_earlier_variables() -> None:
             {"name": "ALL", "value": "$(APP)-$(M_k)"},
         ],
     )
-    found = environment(spec, pod(), KNOWN, lambda kind, name: data.get((kind, name)))
+    found = environment(spec, pod(), KNOWN, lambda kind, name: data.get((kind, name)), {})
     assert found == {"M_k": "v", "IPS": "10.0.0.1,fd00::1", "APP": "web", "K": "v", "ALL": "web-v"}
 
 
@@ -68,7 +68,7 @@ def test_environment_from_fields_maps_and_earlier_variables() -> None:
 def test_a_variable_that_cannot_be_had_is_named(source: object, said: str) -> None:
     spec = container(env=[{"name": "X", "valueFrom": source}])
     with pytest.raises(ConfigError, match=said):
-        environment(spec, pod(), KNOWN, nothing)
+        environment(spec, pod(), KNOWN, nothing, {})
 
 
 IMAGE = Image("i", (Path("/layer"),), ImageConfig(entrypoint=("/run",), command=("a", "b")))

@@ -126,6 +126,11 @@ class Mirror:
         found = {**self._spaces.get(namespace, {}), **ahead}.values()
         return [obj for obj in found if obj["metadata"]["uid"] not in self._deleted]
 
+    def find(self, keys: Iterable[Key]) -> list[Object]:
+        """Those of ``keys`` that are there, all but those that we have deleted."""
+        found = filter(None, map(self.get, keys))
+        return [obj for obj in found if obj["metadata"]["uid"] not in self._deleted]
+
     def __iter__(self) -> Iterator[Object]:
         for space in self._spaces | {space: {} for space, _ in self._ahead}:
             yield from self.in_namespace(space)

@@ -10,13 +10,19 @@ import aiohttp
 import msgspec
 
 from tulle.kube.client import Client
+from tulle.kube.informer import Informer
 from tulle.lab.kubelet.events import Recorder
+from tulle.lab.kubelet.links import Service
+from tulle.lab.kubelet.resolvers import Cluster
 from tulle.lab.kubelet.runtime import Runtime
 from tulle.lab.kubelet.sandbox import Sandboxes
 
 
 class KubeletConfig(msgspec.Struct, frozen=True):
-    """Written by the lab as JSON. Addresses and Pod CIDRs come one per family, the primary first."""
+    """Written by the lab as JSON. Addresses and Pod CIDRs come one per family, the primary first.
+
+    ``hosts`` and ``resolv_conf`` are the node's own files, which are not the machine's.
+    """
 
     node: str
     lab: str
@@ -30,7 +36,15 @@ class KubeletConfig(msgspec.Struct, frozen=True):
     cni_bin: str
     addresses: tuple[str, ...]
     pod_cidrs: tuple[str, ...]
+    hosts: str
+    resolv_conf: str
+    cluster_dns: tuple[str, ...]
+    cluster_domain: str
     labels: dict[str, str] = {}
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.cluster_dns, self.cluster_domain)
 
     @property
     def pods(self) -> Path:
@@ -47,6 +61,7 @@ class Kit:
 
     config: KubeletConfig
     client: Client
+    services: Informer[Service]
     events: Recorder
     runtime: Runtime
     sandboxes: Sandboxes

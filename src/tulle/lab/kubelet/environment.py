@@ -56,9 +56,14 @@ def field(pod: Pod, known: Mapping[str, str], path: str) -> str:
     return known[path]
 
 
-def environment(container: Container, pod: Pod, known: Mapping[str, str], data: Data) -> dict[str, str]:
-    """A container's variables: ``envFrom`` in order, then ``env``. Raises ``ConfigError``."""
-    result: dict[str, str] = {}
+def environment(
+    container: Container, pod: Pod, known: Mapping[str, str], data: Data, links: Mapping[str, str]
+) -> dict[str, str]:
+    """A container's variables: those of Services (``links``), ``envFrom`` in order, then ``env``.
+
+    The later one wins, and may refer to those before it. Raises ``ConfigError``.
+    """
+    result = dict(links)
     for source in container.env_from:
         for kind, ref in (("ConfigMap", source.config_map_ref), ("Secret", source.secret_ref)):
             if ref:

@@ -1,41 +1,42 @@
-"""The files in ``/etc`` that tell a container its name and its resolvers. No I/O."""
+"""The files in ``/etc`` that tell a Pod its names and resolvers: one set, bound into all its containers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from tulle.lab.kubelet.objects import Pod
-
-_LOCAL = (
-    "127.0.0.1\tlocalhost\n"
-    "::1\tlocalhost ip6-localhost ip6-loopback\n"
-    "fe00::0\tip6-localnet\n"
-    "ff02::1\tip6-allnodes\n"
-    "ff02::2\tip6-allrouters\n"
-)
+from tulle.lab.kubelet.names import Names, hosts, hosts_on_node
+from tulle.lab.kubelet.objects import Container, Pod
+from tulle.lab.kubelet.resolvers import Resolvers
 
 
-def etc(pod: Pod, hostname: str, ips: Sequence[str], machine_resolvers: str) -> dict[str, str]:
-    """Text by absolute path."""
+def texts(pod: Pod, own: Names, ips: Sequence[str], node_hosts: str, resolvers: Resolvers) -> dict[str, str]:
+    """Text by absolute path within the container."""
+    aliases = pod.spec.host_aliases
+    on_node = pod.spec.host_network
     return {
-        "/etc/hostname": f"{hostname}\n",
-        "/etc/hosts": _hosts(hostname, ips),
-        "/etc/resolv.conf": _resolvers(pod, machine_resolvers),
+        "/etc/hostname": f"{own.kernel}\n",
+        "/etc/hosts": hosts_on_node(node_hosts, aliases) if on_node else hosts(own, ips, aliases),
+        "/etc/resolv.conf": resolvers.text(),
     }
 
 
-def _hosts(hostname: str, ips: Sequence[str]) -> str:
-    return _LOCAL + "".join(f"{ip}\t{hostname}\n" for ip in ips)
+def write(folder: Path, content: Mapping[str, str]) -> dict[str, Path]:
+    """Where each is on the machine. Written in place: a new file would not be seen where one is bound."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    written = {name: folder / Path(name).name for name in content}
+    for name, path in written.items():
+        path.write_text(content[name])
+        path.chmod(0o644)
+    return written
 
 
-def _resolvers(pod: Pod, machine_resolvers: str) -> str:
-    """``dnsConfig`` alone for the policy None, else added to the machine's own settings."""
-    config = pod.spec.dns_config
-    lines = [f"nameserver {server}" for server in config.nameservers]
-    if config.searches:
-        lines.append("search " + " ".join(config.searches))
-    if config.options:
-        options = (f"{o.name}:{o.value}" if o.value else o.name for o in config.options)
-        lines.append("options " + " ".join(options))
-    own = "" if pod.spec.dns_policy == "None" else machine_resolvers
-    return own + "".join(f"{line}\n" for line in lines)
+def binds(container: Container, written: Mapping[str, Path]) -> list[dict[str, object]]:
+    """As OCI mounts; a file that the container mounts itself is the container's."""
+    taken = {mount.mount_path for mount in container.volume_mounts}
+    options = ["rbind", "rprivate", "ro" if container.security_context.read_only_root_filesystem else "rw"]
+    return [
+        {"destination": name, "type": "bind", "source": str(path), "options": options}
+        for name, path in written.items()
+        if name not in taken
+    ]

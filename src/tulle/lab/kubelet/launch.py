@@ -14,16 +14,15 @@ import msgspec
 import tulle
 from tulle.errors import ApiError, ApiUnreachable, ConfigError, KernelError, LabError
 from tulle.lab import cgroup
-from tulle.lab.kubelet import bundle, images, rootfs, sources, volumes
+from tulle.lab.kubelet import bundle, files, images, rootfs, sources, volumes
 from tulle.lab.kubelet.config import Kit
 from tulle.lab.kubelet.environment import environment
-from tulle.lab.kubelet.files import etc
 from tulle.lab.kubelet.images import Image
+from tulle.lab.kubelet.links import links
 from tulle.lab.kubelet.objects import Container, Pod
 from tulle.lab.kubelet.sandbox import Sandbox
 
 NOT_LOADED: Final = "ErrImageNeverPull"
-_RESOLVERS = Path("/etc/resolv.conf")
 
 
 class CannotStart(LabError):
@@ -36,13 +35,14 @@ class CannotStart(LabError):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a Pod's containers share. ``fields`` is what ``fieldRef`` can name."""
+    """What a Pod's containers share. ``fields`` is what ``fieldRef`` can name, ``etc`` its own files."""
 
     pod: Pod
     sandbox: Sandbox
     ips: tuple[str, ...]
     fields: Mapping[str, str]
     volumes: Mapping[str, Path]
+    etc: Mapping[str, Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ async def _parts(
     kit: Kit, around: Surroundings, container: Container, image: Image, folder: Path
 ) -> bundle.Parts:
     data = await sources.fetch(kit.client, around.pod)
-    own = environment(container, around.pod, around.fields, data)
+    of_services = links(around.pod, kit.services.objects)
+    own = environment(container, around.pod, around.fields, data, of_services)
     of_image = dict(variable.partition("=")[::2] for variable in image.config.environment)
     hostname = around.sandbox.record.hostname
-    resolvers = _RESOLVERS.read_text() if _RESOLVERS.exists() else ""
-    root = rootfs.mount(folder, image, etc(around.pod, hostname, around.ips, resolvers))
+    root = rootfs.mount(folder, image, around.etc)
     return bundle.Parts(
         image=image,
         root=root,
@@ -107,9 +107,14 @@ async def _parts(
         grantable=_grantable(),
         binds=[
             *(_elsewhere() if image.is_machine else ()),
-            *volumes.binds(container, around.volumes),
+            *in_order(volumes.binds(container, around.volumes), files.binds(container, around.etc)),
         ],
     )
+
+
+def in_order(*binds: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Outer ones first, so that a volume at ``/etc`` does not hide the files that belong into it."""
+    return sorted((bind for some in binds for bind in some), key=lambda b: str(b["destination"]).count("/"))
 
 
 def _elsewhere() -> list[dict[str, Any]]:

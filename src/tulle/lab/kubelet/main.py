@@ -22,6 +22,7 @@ from tulle.kube.informer import Informer
 from tulle.lab import cgroup
 from tulle.lab.kubelet.config import Kit, KubeletConfig
 from tulle.lab.kubelet.events import Recorder
+from tulle.lab.kubelet.links import SERVICES
 from tulle.lab.kubelet.node import NodeLife
 from tulle.lab.kubelet.objects import PODS, Pod
 from tulle.lab.kubelet.pod import PodLife
@@ -40,9 +41,7 @@ async def run(config: KubeletConfig) -> None:
     folder = Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
     Path(config.cni_conf).mkdir(parents=True, exist_ok=True)
-    sandboxes = Sandboxes(
-        config.pods, config.node, Path(config.netns), Path(config.cni_conf), Path(config.cni_bin)
-    )
+    sandboxes = Sandboxes(config.pods, Path(config.netns), Path(config.cni_conf), Path(config.cni_bin))
     connector = aiohttp.TCPConnector(force_close=True, limit=0)
     async with (
         Client(load_kubeconfig(Path(config.kubeconfig))) as client,
@@ -51,6 +50,7 @@ async def run(config: KubeletConfig) -> None:
         kit = Kit(
             config=config,
             client=client,
+            services=Informer(client, SERVICES),
             events=Recorder(client, config.node),
             runtime=Runtime(folder / "crun"),
             sandboxes=sandboxes,
@@ -87,6 +87,8 @@ class Kubelet:
             self._start(self._kit.events.run(), "events")
             self._start(self._node.run(), "node")
             self._start(serve(Path(self._kit.config.socket), self._pods), "server")
+            self._start(self._kit.services.run(), "services")
+            await self._kit.services.synced.wait()  # a container must not start without their variables
             self._informer.subscribe(self._changed)
             self._start(self._informer.run(), "pods")
             await self._informer.synced.wait()

@@ -210,6 +210,11 @@ class DnsConfig(_Read, frozen=True):
     options: tuple[DnsOption, ...] = ()
 
 
+class HostAlias(_Read, frozen=True):
+    ip: str
+    hostnames: tuple[str, ...] = ()
+
+
 class ReadinessGate(_Read, frozen=True):
     condition_type: str
 
@@ -224,6 +229,11 @@ class PodSpec(_Read, frozen=True):
     host_network: bool = False
     host_pid: bool = msgspec.field(name="hostPID", default=False)
     hostname: str = ""
+    subdomain: str = ""
+    set_hostname_as_fqdn: bool = msgspec.field(name="setHostnameAsFQDN", default=False)
+    hostname_override: str = ""
+    host_aliases: tuple[HostAlias, ...] = ()
+    enable_service_links: bool = True
     service_account_name: str = "default"
     security_context: SecurityContext = SecurityContext()
     dns_policy: str = "ClusterFirst"

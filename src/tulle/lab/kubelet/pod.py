@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tulle.errors import ApiError, ApiUnreachable, CniError, ConfigError, Conflict, NotFound
 from tulle.kube.backoff import Backoff
 from tulle.lab import cgroup
-from tulle.lab.kubelet import sources, volumes
+from tulle.lab.kubelet import files, resolvers, sources, volumes
 from tulle.lab.kubelet.config import Kit
 from tulle.lab.kubelet.container import ContainerLife
 from tulle.lab.kubelet.environment import fields
 from tulle.lab.kubelet.launch import Surroundings
+from tulle.lab.kubelet.names import Names, NoName, names
 from tulle.lab.kubelet.objects import PODS, Container, Pod
 from tulle.lab.kubelet.records import now
 from tulle.lab.kubelet.sandbox import Sandbox
@@ -114,7 +116,7 @@ class PodLife:
             try:
                 sandbox = self._sandbox or await self._make_sandbox()
                 return await self._surroundings(sandbox)
-            except CniError as error:
+            except (CniError, NoName) as error:
                 message = f"Failed to create pod sandbox: {error}"
                 self._kit.events.warning(self.pod, "FailedCreatePodSandBox", message)
             except (ConfigError, ApiError, ApiUnreachable, OSError) as error:
@@ -122,8 +124,9 @@ class PodLife:
             await asyncio.sleep(backoff.next())
 
     async def _make_sandbox(self) -> Sandbox:
+        hostname = self._names().kernel
         async with self._kit.slots:
-            self._sandbox = await self._kit.sandboxes.create(self.pod)
+            self._sandbox = await self._kit.sandboxes.create(self.pod, hostname)
         self._dirty.set()
         return self._sandbox
 
@@ -132,8 +135,22 @@ class PodLife:
         ips = self._ips()
         known = fields(self.pod, config.node, config.addresses, ips)
         data = await sources.fetch(self._kit.client, self.pod)
-        folder = config.pods / self.pod.metadata.uid / "volumes"
-        return Surroundings(self.pod, sandbox, ips, known, volumes.prepare(folder, self.pod, data))
+        folder = config.pods / self.pod.metadata.uid
+        prepared = volumes.prepare(folder / "volumes", self.pod, data)
+        return Surroundings(self.pod, sandbox, ips, known, prepared, self._write_etc(folder / "etc", ips))
+
+    def _names(self) -> Names:
+        """Raises ``NoName``."""
+        return names(self.pod, self._kit.config.node, self._kit.config.cluster_domain)
+
+    def _write_etc(self, folder: Path, ips: tuple[str, ...]) -> Mapping[str, Path]:
+        config = self._kit.config
+        node = resolvers.parse(Path(config.resolv_conf).read_text())
+        found, cut = resolvers.limited(resolvers.of_pod(self.pod, config.cluster, node))
+        for sentence in cut:
+            self._kit.events.warning(self.pod, "DNSConfigForming", sentence)
+        node_hosts = Path(config.hosts).read_text()
+        return files.write(folder, files.texts(self.pod, self._names(), ips, node_hosts, found))
 
     def _ips(self) -> tuple[str, ...]:
         if self.pod.spec.host_network:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +15,10 @@ MACHINE_TMPFS: Final = ("/tmp", "/run", "/var/tmp")
 """Folders of the machine that its containers see empty: the lab's secrets, and what is nobody's business."""
 
 
-def mount(folder: Path, image: Image, files: Mapping[str, str]) -> Path:
-    """Mounts the root at ``folder/rootfs``, with ``files`` (absolute path to text) in the upper layer.
+def mount(folder: Path, image: Image, targets: Iterable[str]) -> Path:
+    """Mounts the root at ``folder/rootfs``, with an empty file at each of ``targets``, to bind others over.
 
-    They are put below the mount instead of being bound over it, because a target such as
-    ``/etc/resolv.conf`` may be a link that leads nowhere within the container.
+    The image's own may be a link that leads nowhere within the container, as ``/etc/resolv.conf`` often is.
     """
     if (folder / "rootfs").exists():
         unmount(folder)
@@ -27,11 +26,10 @@ def mount(folder: Path, image: Image, files: Mapping[str, str]) -> Path:
     for path in (upper, work, root):
         path.mkdir(parents=True)
         path.chmod(0o755)
-    for name, text in files.items():
+    for name in targets:
         file = upper / name.lstrip("/")
         file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o644)
+        file.touch(mode=0o644)
     lower = ":".join(str(layer) for layer in reversed(image.layers))
     libc.mount("overlay", root, "overlay", data=f"lowerdir={lower},upperdir={upper},workdir={work}")
     return root

@@ -45,10 +45,9 @@ class Sandbox:
 class Sandboxes:
     """All sandboxes of a node, each in ``folder/<Pod UID>``."""
 
-    def __init__(self, folder: Path, node: str, node_netns: Path, cni_conf: Path, cni_bin: Path) -> None:
+    def __init__(self, folder: Path, node_netns: Path, cni_conf: Path, cni_bin: Path) -> None:
         self.folder = folder
         self.plugins = Plugins(cni_bin)
-        self._node = node
         self._node_netns = node_netns
         self._cni_conf = cni_conf
 
@@ -73,7 +72,7 @@ class Sandboxes:
         netns = self._node_netns if record.network is None else folder / "ns" / "net"
         return Sandbox(folder, netns, record)
 
-    async def create(self, pod: Pod) -> Sandbox:
+    async def create(self, pod: Pod, hostname: str) -> Sandbox:
         """Namespaces with ``lo`` up, and the result of CNI ADD. Raises ``CniError``; nothing is left then."""
         meta, spec = pod.metadata, pod.spec
         if half := records.read(self.folder / meta.uid / "sandbox.json", SandboxRecord):
@@ -83,7 +82,6 @@ class Sandboxes:
             network = self.network()
             if network is None:
                 raise CniError(NOT_AVAILABLE, f"no network yet: {self._cni_conf} has no CNI configuration")
-        hostname = self._node if spec.host_network else (spec.hostname or meta.name)[:63]
         record = SandboxRecord(token_hex(32), meta.namespace, meta.name, meta.uid, hostname, network=network)
         sandbox = self._sandbox(record)
         records.write(sandbox.folder / "sandbox.json", record)

@@ -85,9 +85,9 @@ def _write(folder: Path, file: File) -> None:
 
 
 def binds(container: Container, volumes: Mapping[str, Path]) -> list[dict[str, object]]:
-    """The container's ``volumeMounts`` as OCI mounts, outer ones first. Raises ``ConfigError``."""
+    """The container's ``volumeMounts`` as OCI mounts. Raises ``ConfigError``."""
     result: list[dict[str, object]] = []
-    for mount in sorted(container.volume_mounts, key=lambda m: m.mount_path.count("/")):
+    for mount in container.volume_mounts:
         if mount.name not in volumes:
             raise ConfigError(f"volumeMounts: the Pod has no volume {mount.name!r}")
         source = volumes[mount.name]

@@ -3,18 +3,23 @@
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
 address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``,
 ``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
-``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line.
+``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line. ``load <host> <port>``
+uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
+prints how often it was answered by whom, and every failure.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import select
 import socket
 import sys
 import time
 
 PATIENCE = 1.0  # seconds
+LONGEST_LOAD = 60.0
 
 
 def serve(name: str, protocol: str, port: int) -> None:
@@ -29,10 +34,10 @@ def serve(name: str, protocol: str, port: int) -> None:
     while True:
         if protocol == "tcp":
             connection, client = server.accept()
-            with connection:
+            with connection, contextlib.suppress(OSError):
                 connection.settimeout(PATIENCE)
-                size = int(connection.makefile("rb").readline())
-                connection.sendall(answer(name, client, size))
+                if size := connection.makefile("rb").readline():  # a probe says nothing
+                    connection.sendall(answer(name, client, int(size)))
         else:
             data, client = server.recvfrom(65536)
             server.sendto(answer(name, client, len(data)), client)
@@ -97,12 +102,35 @@ def keep_asking(address: str, port: int) -> None:
                 print(errno.errorcode.get(error.errno or 0, "timeout"), flush=True)
 
 
+def load(host: str, port: int) -> None:
+    """Says ``begun`` after the first answer."""
+    answered: dict[str, int] = {}
+    failures: list[str] = []
+    end = time.monotonic() + LONGEST_LOAD
+    while time.monotonic() < end and not select.select([sys.stdin], [], [], 0)[0]:
+        try:
+            with socket.create_connection((host, port), 5) as client:
+                client.sendall(b"64\n")
+                name = b"".join(iter(lambda: client.recv(65536), b"")).decode().split(" ")[0]
+            if not name:
+                raise ConnectionResetError("closed without an answer")
+        except OSError as error:
+            failures.append(repr(error))
+            continue
+        if not answered:
+            print("begun", flush=True)
+        answered[name] = answered.get(name, 0) + 1
+    print(json.dumps({"answered": answered, "failures": failures}), flush=True)
+
+
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     if verb == "serve":
         serve(rest[0], rest[1], int(rest[2]))
     elif verb == "keep":
         keep_asking(rest[0], int(rest[1]))
+    elif verb == "load":
+        load(rest[0], int(rest[1]))
     else:
         for _ in range(int(rest[3])):
             print(json.dumps(ask(rest[0], rest[1], int(rest[2]), int(rest[4]))))

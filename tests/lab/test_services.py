@@ -1,0 +1,261 @@
+"""Services in a whole cluster, by real objects: from the API to the kernel, and under load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from livelab import NODES, PATIENCE, Cluster, Pods, cluster
+
+from tulle.kube.client import Client
+from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICES
+
+ENDS = str(Path(__file__).parents[1] / "ends.py")
+HERE, THERE = "node-1", "node-2"
+MODES = ("socket", "packet")
+FAMILIES = ("IPv4", "IPv6")
+
+
+class Scene:
+    """Endpoints L on node-1 and R on node-2, and clients on node-1: a Pod in each mode, and the node."""
+
+    def __init__(self, pods: Pods, client: Client) -> None:
+        self.pods = pods
+        self._client = client
+
+    async def set_up(self) -> None:
+        for name, node in (("L", HERE), ("R", THERE)):
+            await self._pod(
+                f"server-{name.lower()}", node, ("serve", name, "tcp", "8080"), {"role": "server"}
+            )
+        for mode in MODES:
+            choice = {"tulle.dev/socket-services": "true" if mode == "socket" else "false"}
+            await self._pod(f"client-{mode}", HERE, (), {}, annotations=choice)
+        await self._pod("client-node", HERE, (), {}, hostNetwork=True)
+        for name in ("server-l", "server-r", "client-socket", "client-packet", "client-node"):
+            await self.pods.ready(name)
+
+    async def _pod(
+        self, name: str, node: str, ends: Sequence[str], labels: dict[str, str], **more: Any
+    ) -> None:
+        annotations = more.pop("annotations", {})
+        command = (sys.executable, ENDS, *ends) if ends else ("sleep", "infinity")
+        probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1} if ends else None
+        if probe:
+            more["readinessProbe"] = probe
+        await self.pods.create(name, *command, labels=labels, annotations=annotations, nodeName=node, **more)
+
+    async def service(self, name: str, **spec: Any) -> dict[str, str]:
+        """Its addresses by family; returns once every client sees it as every other one."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name},
+            "spec": {
+                "ipFamilyPolicy": "PreferDualStack",
+                "selector": {"role": "server"},
+                "ports": [{"port": 80, "targetPort": 8080}],
+                **spec,
+            },
+        }
+        made = await self._client.create(SERVICES, body, self.pods.namespace)
+        found = made["spec"]["clusterIPs"]
+        return {"IPv6" if ":" in address else "IPv4": address for address in found}
+
+    async def asked(self, place: str, address: str, times: int = 24) -> list[str]:
+        """Who answered, or why nobody did."""
+        words = (sys.executable, ENDS, "ask", "tcp", address, "80", str(times), "64")
+        lines = (await self.pods.run(f"client-{place}", *words)).splitlines()
+        return [(a := json.loads(line)).get("name") or a["error"] for line in lines]
+
+    async def asked_after(self, seconds: float, place: str, address: str) -> str:
+        """Who answers once the client has been silent for that long."""
+        silence = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(seconds, silence.set_result, None)
+        await silence
+        [name] = await self.asked(place, address, 1)
+        return name
+
+    async def until_served(self, place: str, address: str) -> None:
+        """Asks until any endpoint answers."""
+        async with asyncio.timeout(PATIENCE):
+            while not set(await self.asked(place, address, 1)) <= {"L", "R"}:
+                pass
+
+    async def until(self, place: str, address: str, wanted: set[str]) -> None:
+        """Asks until exactly ``wanted`` answer."""
+        async with asyncio.timeout(PATIENCE):
+            while set(await self.asked(place, address)) != wanted:
+                pass
+
+
+@pytest_asyncio.fixture
+async def scene(pods: Pods, client: Client) -> AsyncIterator[Scene]:
+    made = Scene(pods, client)
+    await made.set_up()
+    yield made
+
+
+FLOWS = {
+    "default": ({}, {"L", "R"}),
+    "eTP=Local": ({"type": "NodePort", "externalTrafficPolicy": "Local"}, {"L", "R"}),
+    "iTP=Local": ({"internalTrafficPolicy": "Local"}, {"L"}),
+}
+"""The column ClusterIP of the canonical flows: what is asked of a Service, and who answers on node-1."""
+
+
+async def test_the_canonical_flows_inside_the_cluster(scene: Scene) -> None:
+    """BEHAVIOURS 1(b).7: from Pods in both modes and from the node, in both families."""
+    for number, (name, (spec, wanted)) in enumerate(FLOWS.items()):
+        addresses = await scene.service(f"flow-{number}", **spec)
+        for place in (*MODES, "node"):
+            for family in FAMILIES:
+                await scene.until(place, addresses[family], wanted)
+                answers = set(await scene.asked(place, addresses[family], 40))
+                assert answers == wanted, (name, place, family)
+
+
+async def test_a_service_follows_its_endpoints_and_its_own_changes(scene: Scene, client: Client) -> None:
+    """S-27, S-40, S-60, S-74: selector, affinity and ports change while it is in use."""
+    address = (await scene.service("live"))["IPv4"]
+    namespace = scene.pods.namespace
+
+    async def change(**spec: Any) -> None:
+        await client.patch(SERVICES, "live", {"spec": spec}, namespace)
+
+    for place in MODES:
+        await scene.until(place, address, {"L", "R"})
+    await change(sessionAffinity="ClientIP")
+    for place in MODES:
+        async with asyncio.timeout(PATIENCE):
+            while len(set(await scene.asked(place, address, 20))) > 1:
+                pass
+    await change(sessionAffinity="None", selector={"role": "nobody"})
+    for place in (*MODES, "node"):
+        await scene.until(place, address, {"ConnectionRefusedError"})
+    await change(selector={"role": "server"}, ports=[{"port": 81, "targetPort": 8080}])
+    for place in MODES:
+        await scene.until(place, address, {"ConnectionRefusedError"})
+
+
+async def test_affinity_ends_with_its_time(scene: Scene) -> None:
+    """S-60, shortened to a second: a client that was away for longer is led anew, at some time elsewhere."""
+    timeout = {"clientIP": {"timeoutSeconds": 1}}
+    service = await scene.service("short", sessionAffinity="ClientIP", sessionAffinityConfig=timeout)
+    address = service["IPv4"]
+    for place in MODES:
+        await scene.until_served(place, address)
+        assert len(set(await scene.asked(place, address, 20))) == 1
+        [first] = await scene.asked(place, address, 1)
+        async with asyncio.timeout(PATIENCE):
+            while await scene.asked_after(2.0, place, address) == first:
+                pass
+
+
+@contextmanager
+def load(lab: Cluster, pods: Pods, pod: str, host: str) -> Iterator[list[dict[str, Any]]]:
+    """Connections one after the other from ``pod`` to ``host`` within the block; the list has the result."""
+    line = [
+        "kubectl",
+        "exec",
+        "-i",
+        "-n",
+        pods.namespace,
+        pod,
+        "--",
+        sys.executable,
+        ENDS,
+        "load",
+        host,
+        "80",
+    ]
+    environment = os.environ | {"KUBECONFIG": str(lab.paths.kubeconfig)}
+    result: list[dict[str, Any]] = []
+    with subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as running:
+        assert running.stdout and running.stdin
+        try:
+            assert running.stdout.readline() == "begun\n"
+            yield result
+            running.stdin.write("enough\n")
+            running.stdin.close()
+            result.append(json.loads(running.stdout.readline()))
+            running.wait(PATIENCE)
+        finally:
+            running.kill()
+
+
+async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, client: Client) -> None:
+    """N-18: Pods that are about to end get no new connection once they say so."""
+    labels, namespace = {"role": "rolling"}, scene.pods.namespace
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {
+            "terminationGracePeriodSeconds": 10,
+            "containers": [
+                {
+                    "name": "main",
+                    "image": "host",
+                    "command": [sys.executable, ENDS, "serve", "one", "tcp", "8080"],
+                    "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                    "lifecycle": {"preStop": {"exec": {"command": ["sleep", "1"]}}},
+                }
+            ],
+        },
+    }
+    spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
+    await client.create(DEPLOYMENTS, {"metadata": {"name": "web"}, "spec": spec}, namespace)
+    addresses = await scene.service("web", selector=labels)
+    for mode in MODES:
+        await scene.until(mode, addresses["IPv4"], {"one"})
+    with (
+        load(lab, scene.pods, "client-socket", "web") as by_name,
+        load(lab, scene.pods, "client-packet", addresses["IPv4"]) as by_address,
+    ):
+        lab.kubectl("-n", namespace, "rollout", "restart", "deployment/web")
+        lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
+    for [result] in (by_name, by_address):
+        assert result["failures"] == []
+        assert result["answered"]["one"] > 100
+
+
+async def test_nothing_fails_while_agents_and_dns_are_killed() -> None:
+    """S-73: packets pass neither, and names wait for the next worker. In a lab of its own: it is broken."""
+    with cluster(nodes=NODES) as broken:
+        async with broken.lab.client() as client:
+            await client.create(NAMESPACES, {"metadata": {"name": "steady"}})
+            scene = Scene(Pods(client, "steady"), client)
+            await scene.set_up()
+            address = (await scene.service("steady"))["IPv4"]
+            for mode in MODES:
+                await scene.until(mode, address, {"L", "R"})
+            with (
+                load(broken, scene.pods, "client-socket", "steady") as by_name,
+                load(broken, scene.pods, "client-packet", address) as by_address,
+            ):
+                kill_agents_and_workers(broken)
+                broken.tulle("up", f"--nodes={NODES}")
+                await scene.until("packet", address, {"L", "R"})
+            for [result] in (by_name, by_address):
+                assert result["failures"] == []
+                assert set(result["answered"]) == {"L", "R"}
+
+
+def kill_agents_and_workers(broken: Cluster) -> None:
+    """Those who answer names are the children of the process that holds their sockets."""
+    for node in (HERE, THERE):
+        agent, dns = broken.process(node, "agent"), broken.process(node, "dns")
+        children = Path(f"/proc/{dns.pid}/task/{dns.pid}/children").read_text().split()
+        assert children
+        for pid in (agent.pid, *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
