@@ -131,7 +131,7 @@ def _build(folder: Path, stack: ExitStack) -> dict[str, Pair]:
 
 def _tulle(folder: Path, stack: ExitStack, routing: str) -> tuple[Pair, Pair]:
     """Two Pods of one node, and two of different nodes."""
-    one, two = nodes.cluster(folder, stack, 2, routing)
+    one, two = nodes.cluster(folder, stack, 2, f"--routing={routing}")
     client, _ = one.pod("client")
     here, there = one.pod("server"), two.pod("server")
     return Pair(client, *here), Pair(client, *there)

@@ -48,13 +48,12 @@ class Node:
         self._stack = stack
         self.socket = folder / "run" / "cni.sock"
 
-    def start(self, bpffs: Path, kubeconfig: Path, routing: str = "auto") -> None:
+    def start(self, bpffs: Path, kubeconfig: Path, *flags: str) -> None:
         """Returns when Pods can be connected. Raises ``LabError``."""
         self.bpffs = bpffs
         settings = {
             "kubeconfig": kubeconfig,
             "node-name": self.host.name,
-            "routing": routing,
             "state-dir": self._folder / "state",
             "run-dir": self._folder / "run",
             "bpffs": bpffs,
@@ -62,7 +61,8 @@ class Node:
             "cni-bin-dir": self._folder / "bin",
             "cgroup": self.group,
         }
-        command = [sys.executable, "-m", "tulle", "agent", *(f"--{k}={v}" for k, v in settings.items())]
+        command = [sys.executable, "-m", "tulle", "agent", *flags]
+        command += [f"--{name}={value}" for name, value in settings.items()]
         with self._log.open("wb") as log:
             self.agent = namespaces.start(self.path, command, self._stack, log)
         for _ in range(int(_START_SECONDS / 0.02)):
@@ -116,8 +116,8 @@ def cgroups(stack: ExitStack) -> Path:
     return group
 
 
-def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -> list[Node]:
-    """Nodes that are ready for Pods, until ``stack`` ends."""
+def cluster(folder: Path, stack: ExitStack, nodes: int, *flags: str) -> list[Node]:
+    """Nodes that are ready for Pods, until ``stack`` ends; ``flags`` are their agents'."""
     plan, paths = wires(folder, stack, nodes)
     bpffs = folder / "bpf"
     bpffs.mkdir()
@@ -132,7 +132,7 @@ def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -
         group = groups / host.name
         group.mkdir()
         node = Node(host, path, group, folder / host.name, stack)
-        node.start(bpffs / host.name, kubeconfig, routing)
+        node.start(bpffs / host.name, kubeconfig, *flags)
         made.append(node)
     return made
 

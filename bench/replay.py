@@ -36,7 +36,8 @@ class Replay:
 
     def __init__(self, lists: Mapping[str, Sequence[Object]]) -> None:
         self._pages = {name: _pages(objects) for name, objects in lists.items()}
-        self._watches: defaultdict[str, asyncio.Future[web.StreamResponse]] = defaultdict(asyncio.Future)
+        self._watches: defaultdict[str, list[web.StreamResponse]] = defaultdict(list)
+        self._watched: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.listed: dict[str, float] = {}
         """When the last byte of a list was handed to the kernel, as ``time.perf_counter`` has it."""
         self.kubeconfig = ""
@@ -59,11 +60,12 @@ class Replay:
 
     async def tell(self, name: str, event: bytes) -> None:
         """Sends an event, one line, to whoever watches."""
-        await (await self._watches[name]).write(event)
+        for watch in self._watches[name]:
+            await watch.write(event)
 
     async def watching(self, name: str) -> None:
         """Returns when there is somebody to tell."""
-        await self._watches[name]
+        await self._watched[name].wait()
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         name = request.path.rpartition("/")[2]
@@ -84,7 +86,8 @@ class Replay:
     async def _watch(self, request: web.Request, name: str) -> web.StreamResponse:
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
-        self._watches[name].set_result(answer)
+        self._watches[name].append(answer)
+        self._watched[name].set()
         await asyncio.Event().wait()
         return answer
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -62,30 +62,29 @@ class Comparison:
     target: float
 
 
-VARIANTS = {
-    "pod": "Pod to Pod",
-    "socket": "ClusterIP",
-    "packets": "ClusterIP per packet",
-    "nft": f"nftables with verdict maps, {NFT:,} Services",
-}
+NFTABLES = f"nftables with verdict maps, {NFT:,} Services"
 MODES = ("requests", "connections")
+WAYS = {"ClusterIP": "--socket-services", "ClusterIP per packet": "--no-socket-services"}
+"""How a Service is reached, and the agent's flag that makes it so for all Pods of a node."""
 
 
-def _variant(kind: str, services: int) -> str:
-    return f"{VARIANTS[kind]}, {services:,} Service{'s' if services > 1 else ''}"
+def _with(what: str, services: int) -> str:
+    return f"{what}, {services:,} Service{'s' if services > 1 else ''}"
+
+
+def _beside(what: str) -> str:
+    return f"Pod to Pod beside {what}"
 
 
 def _comparisons() -> list[Comparison]:
     found = []
-    for services in (FEW, MANY):
-        pod = _variant("pod", services)
-        for kind, requests, connections in (("socket", 0.99, 0.97), ("packets", 0.93, 0.93)):
-            found.append(Comparison(_variant(kind, services), pod, "requests", requests))
-            found.append(Comparison(_variant(kind, services), pod, "connections", connections))
-    for kind in ("socket", "packets"):
-        few, many = _variant(kind, FEW), _variant(kind, MANY)
+    for what, requests, connections in (("ClusterIP", 0.99, 0.97), ("ClusterIP per packet", 0.93, 0.93)):
+        few, many = _with(what, FEW), _with(what, MANY)
+        for variant in (few, many):
+            found.append(Comparison(variant, _beside(variant), "requests", requests))
+            found.append(Comparison(variant, _beside(variant), "connections", connections))
         found.append(Comparison(many, few, "connections", 0.97))
-        found.append(Comparison(many, VARIANTS["nft"], "connections", 1.2))
+        found.append(Comparison(many, NFTABLES, "connections", 1.2))
     return found
 
 
@@ -130,29 +129,26 @@ def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Fig
 
 
 def _build(folder: Path, stack: ExitStack, program: Path, cpu: str) -> dict[str, Way]:
-    """A node with few and a node with many Services, and one where nftables does it."""
+    """For each way a node with few and a node with many Services; and one where nftables does it."""
     ways: dict[str, Way] = {}
-    for services, node in zip((FEW, MANY), nodes.cluster(folder / "tulle", stack, 2), strict=True):
-        for kind, way in _tulle(node, services, stack, program, cpu).items():
-            ways[_variant(kind, services)] = way
-    ways[VARIANTS["nft"]] = _nftables(folder / "nft", stack, program, cpu)
+    for what, flag in WAYS.items():
+        made = nodes.cluster(folder / what.replace(" ", "-"), stack, 2, flag)
+        for services, node in zip((FEW, MANY), made, strict=True):
+            ways |= _tulle(node, _with(what, services), services, stack, program, cpu)
+    ways[NFTABLES] = _nftables(folder / "nft", stack, program, cpu)
     return ways
 
 
-def _tulle(node: Node, services: int, stack: ExitStack, program: Path, cpu: str) -> dict[str, Way]:
-    """Two clients, one of which is left to the hooks on packets, and a server beside them."""
+def _tulle(node: Node, name: str, services: int, stack: ExitStack, program: Path, cpu: str) -> dict[str, Way]:
+    """The way to a Service and that to its backend, between the same two Pods."""
     client, _ = node.pod("client")
-    packets, own = node.pod("packets")
     server, addresses = node.pod("server")
     serve(server, program, cpu, stack)
-    datapath = Datapath(node.bpffs, 84, 4789)
-    datapath.set_client(netns.cookie(packets), "POD_PACKETS", [ip_address(a) for a in own])
-    fill(datapath, services, dict(zip(_BOTH, addresses, strict=True)))
+    fill(Datapath(node.bpffs, 84, 4789), services, dict(zip(_BOTH, addresses, strict=True)))
     virtual = tuple(objects.cluster_ip(0, family) for family in _BOTH)
     return {
-        "pod": Way(client, node.group, addresses, int(PORT)),
-        "socket": Way(client, node.group, virtual, objects.PORT),
-        "packets": Way(packets, node.group, virtual, objects.PORT),
+        _beside(name): Way(client, node.group, addresses, int(PORT)),
+        name: Way(client, node.group, virtual, objects.PORT),
     }
 
 
