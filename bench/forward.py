@@ -137,9 +137,9 @@ def _tulle(folder: Path, stack: ExitStack, routing: str) -> tuple[Pair, Pair]:
     return Pair(client, *here), Pair(client, *there)
 
 
-def serve(place: Path, program: Path, cpu: str, stack: ExitStack) -> None:
+def serve(place: Path, program: Path, cpu: str, stack: ExitStack, port: str = PORT) -> None:
     """The other end of the measurements, in the namespace at ``place``."""
-    server = namespaces.start(place, [program, "serve", PORT, cpu], stack)
+    server = namespaces.start(place, [program, "serve", port, cpu], stack)
     if not server.stdout or server.stdout.readline() != b"ready\n":
         raise LabError(f"the server in {place} does not start")
 

@@ -29,6 +29,7 @@ from tulle.pod_to_service.tracker import Tracker
 
 FEW, MANY, NFT = 1, 10_000, 5_000
 _ENDPOINTS = 2  # of each Service that is only there
+_DIRECT = "5202"  # where Pods are reached without a Service
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 
 Samples = dict[tuple[str, str, str], list[float]]
@@ -140,14 +141,18 @@ def _build(folder: Path, stack: ExitStack, program: Path, cpu: str) -> dict[str,
 
 
 def _tulle(node: Node, name: str, services: int, stack: ExitStack, program: Path, cpu: str) -> dict[str, Way]:
-    """The way to a Service and that to its backend, between the same two Pods."""
+    """Two Pods, and between them the way to a Service and a direct one.
+
+    To another port: what the server remembers of the connections of one way would slow the other down.
+    """
     client, _ = node.pod("client")
     server, addresses = node.pod("server")
-    serve(server, program, cpu, stack)
+    for port in (PORT, _DIRECT):
+        serve(server, program, cpu, stack, port)
     fill(Datapath(node.bpffs, 84, 4789), services, dict(zip(_BOTH, addresses, strict=True)))
     virtual = tuple(objects.cluster_ip(0, family) for family in _BOTH)
     return {
-        _beside(name): Way(client, node.group, addresses, int(PORT)),
+        _beside(name): Way(client, node.group, addresses, int(_DIRECT)),
         name: Way(client, node.group, virtual, objects.PORT),
     }
 
