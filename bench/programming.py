@@ -11,7 +11,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,12 +23,11 @@ from bench.nodes import Node
 from bench.objects import Object
 from bench.replay import Replay
 from bench.statistics import Better, Figure, percentile
-from tulle.errors import LabError
-from tulle.kernel import libbpf, libc
-from tulle.kernel.btf import Contract
+from tulle.errors import KernelError, LabError
+from tulle.kernel import libc
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned
-from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.entries import BACKEND_SIZE, Entries
 from tulle.pod_to_service.plan import PROTOCOLS, Frontend
 
 _SERVICES, _ENDPOINTS = 5_000, 10
@@ -147,19 +146,24 @@ async def _until(done: Callable[[], bool], pause: float) -> None:
 class _Watched:
     """The kernel's table, as a reader sees it."""
 
-    def __init__(self, maps: Path, contract: Contract) -> None:
-        self._entries = Entries(contract)
-        self._frontends = libbpf.open_map(maps / "frontends", 4)
-        self._services = libbpf.open_map(maps / "services", 4)
-        self._backends = libbpf.open_map(maps / "backends", 20)
+    def __init__(self, pinned: Pinned) -> None:
+        self._entries = Entries(pinned.contract)
+        self._frontends = pinned.open("frontends", 4)
+        self._services = pinned.open("services", 4)
+        self._backends = pinned.open("backends", BACKEND_SIZE)
 
     @classmethod
     async def opened(cls, node: Node) -> _Watched:
         """As soon as the agent has made it."""
-        pinned = Pinned(node.bpffs)
-        names = ("frontends", "services", "backends")
-        await _until(lambda: all((pinned.maps / name).exists() for name in names), 0.01)
-        return cls(pinned.maps, pinned.contract)
+        found: list[_Watched] = []
+
+        def is_there() -> bool:
+            with suppress(KernelError):
+                found.append(cls(Pinned(node.bpffs)))
+            return bool(found)
+
+        await _until(is_there, 0.05)
+        return found[0]
 
     def index(self, number: int) -> bytes | None:
         """A Service's index in ``services``; None if it is not there yet."""

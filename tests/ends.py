@@ -5,8 +5,10 @@ address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON li
 ``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
 ``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line. ``load <host> <port>``
 uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
-prints how often it was answered by whom, and every failure. ``alternate <own port> <address> <port> …`` makes
-a TCP connection to one after the other from one and the same port, and prints who answered each, in order.
+prints how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
+connect() was led to another port than that, ``packet`` where the kernel knows of no other.
+``alternate <own port> <address> <port> …`` makes a TCP connection to one after the other from one and the
+same port, and prints who answered each, in order.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import socket
 import struct
 import sys
 import time
+from pathlib import Path
 
 PATIENCE = 1.0  # seconds
 LONGEST_LOAD = 60.0
@@ -142,12 +145,25 @@ def alternate(own: int, ends: list[str]) -> None:
                 print(type(error).__name__, flush=True)
 
 
+def mode(address: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.connect((address, port))
+        mine = client.getsockname()[1]
+        table = Path("/proc/self/net/tcp6" if ":" in address else "/proc/self/net/tcp")
+        ends = [line.split()[1:3] for line in table.read_text().splitlines()[1:]]
+    remote = next(int(r.split(":")[1], 16) for local, r in ends if int(local.split(":")[1], 16) == mine)
+    return "packet" if remote == port else "socket"
+
+
 if __name__ == "__main__":
     verb, *rest = sys.argv[1:]
     if verb == "serve":
         serve(rest[0], rest[1], int(rest[2]))
     elif verb == "keep":
         keep_asking(rest[0], int(rest[1]))
+    elif verb == "mode":
+        print(mode(rest[0], int(rest[1])))
     elif verb == "load":
         load(rest[0], int(rest[1]))
     elif verb == "alternate":

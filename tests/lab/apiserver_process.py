@@ -16,11 +16,14 @@ NODE_TOKEN, READER_TOKEN, ADMIN_TOKEN = "node-a-token", "reader-token", "admin-t
 
 
 class ApiServer:
-    """State in ``folder``; known tokens are node-a's, an administrator's, and of a user without any group."""
+    """State in ``folder``; known tokens are node-a's, an administrator's, and of a user without any group.
 
-    def __init__(self, folder: Path) -> None:
+    ``listener``: a socket on 127.0.0.1 instead of a new one, such as one of another network namespace.
+    """
+
+    def __init__(self, folder: Path, listener: socket.socket | None = None) -> None:
         self.folder, self.kubeconfig = folder, folder / "kubeconfig"
-        self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.socket = listener or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.url = f"https://127.0.0.1:{self.socket.getsockname()[1]}"
         self._tokens = folder / "tokens"
         self._tokens.write_text(

@@ -17,7 +17,7 @@ import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 
 from tulle.kube.client import Client
-from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICES
+from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, PODS, SERVICES
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
 HERE, THERE = "node-1", "node-2"
@@ -122,6 +122,28 @@ async def test_the_canonical_flows_inside_the_cluster(scene: Scene) -> None:
                 await scene.until(place, addresses[family], wanted)
                 answers = set(await scene.asked(place, addresses[family], 40))
                 assert answers == wanted, (name, place, family)
+
+
+async def test_an_annotation_leaves_sockets_alone(scene: Scene, client: Client) -> None:
+    """Of a Pod, and of its Namespace where the Pod says nothing; live."""
+    address = (await scene.service("modes"))["IPv4"]
+
+    async def mode(pod: str) -> str:
+        return (await scene.pods.run(pod, sys.executable, ENDS, "mode", address, "80")).strip()
+
+    async def until(pod: str, wanted: str) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while await mode(pod) != wanted:
+                pass
+
+    await scene.until_served("socket", address)
+    assert [await mode(f"client-{each}") for each in (*MODES, "node")] == [*MODES, "socket"]
+    choice = {"metadata": {"annotations": {"tulle.dev/socket-services": "false"}}}
+    await client.patch(NAMESPACES, scene.pods.namespace, choice)
+    await until("server-l", "packet")
+    assert await mode("client-socket") == "socket"
+    await client.patch(PODS, "client-socket", choice, scene.pods.namespace)
+    await until("client-socket", "packet")
 
 
 async def test_a_service_follows_its_endpoints_and_its_own_changes(scene: Scene, client: Client) -> None:

@@ -59,8 +59,9 @@ class Load(threading.Thread):
             self.sent += 1
             self._receive(time.monotonic() + 0.001)
 
-    def _receive(self, until: float) -> None:
-        while (patience := until - time.monotonic()) > 0 and self._waiting:
+    def _receive(self, until: float, last: bool = False) -> None:
+        """Up to the time ``until``; at the ``last`` only while an answer is missing."""
+        while (patience := until - time.monotonic()) > 0 and (self._waiting or not last):
             if select.select([self._socket], [], [], patience)[0]:
                 answer = self._socket.recv(4096)
                 self._waiting.discard(int.from_bytes(answer[:2]))
@@ -71,7 +72,7 @@ class Load(threading.Thread):
         """(lost, wrong), five seconds after the last query, which is a resolver's patience."""
         self._over.set()
         self.join()
-        self._receive(time.monotonic() + 5.0)
+        self._receive(time.monotonic() + 5.0, last=True)
         self._socket.close()
         return len(self._waiting), self.bad
 

@@ -172,7 +172,7 @@ class Services:
     def _sync_cidrs(self) -> None:
         """Without ServiceCIDR objects (Kubernetes before 1.33) no address counts as unallocated."""
         if self._cidrs.synced.is_set():
-            self._table.set_cidrs(set(_networks(self._cidrs.objects.values())))
+            self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
 
     async def _end_sockets(self, changed: Iterable[PortName]) -> None:
         serving = self._table.serving(changed)
@@ -199,7 +199,8 @@ class Services:
             await self._reporter.objects([p for each in self._problems.values() for p in each])
 
 
-def _networks(cidrs: Iterable[ServiceCIDR]) -> Iterable[Network]:
+def networks(cidrs: Iterable[ServiceCIDR]) -> Iterable[Network]:
+    """What they name; a text that is no CIDR is logged and left out."""
     for each in cidrs:
         for text in each.spec.cidrs or ():
             try:

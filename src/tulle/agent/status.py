@@ -1,4 +1,4 @@
-"""What this node's kernel and records say, without asking the agent."""
+"""What this node's kernel and records say, without asking the agent; and what the API says of Services."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
 from tulle.pod_to_pod.datapath import Count, Pinned
@@ -35,14 +36,19 @@ class NodeStatus(msgspec.Struct, frozen=True):
     pods: list[PodStatus]
     prefixes: list[PrefixStatus]
     packets: list[Count]
+    services: ServicesStatus
 
 
-def node_status(settings: Settings) -> NodeStatus:
-    """Reads the state folder and the pinned maps. Raises ``TulleError`` where no agent has run."""
+async def node_status(settings: Settings) -> NodeStatus:
+    """Reads the state folder and the pinned maps, and asks the API about Services.
+
+    Raises ``TulleError`` where no agent has run.
+    """
     pinned = Pinned(Path(settings.bpffs))
     try:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
+        services = await services_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -51,4 +57,5 @@ def node_status(settings: Settings) -> NodeStatus:
         pods=[PodStatus(a.owner, a.ips, a.link) for a in recorded(Path(settings.state_dir))],
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
+        services=services,
     )

@@ -1,20 +1,11 @@
-"""``tulle agent``, ``tulle status``, ``tulle uninstall``."""
+"""``tulle agent``, ``tulle uninstall``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-
-class Output(StrEnum):
-    """What ``-o`` takes."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def _path(text: str) -> Any:
@@ -28,7 +19,6 @@ def _network(text: str) -> Any:
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module."""
     app.command()(agent)
-    app.command()(status)
     app.command()(uninstall)
 
 
@@ -112,42 +102,6 @@ def agent(
     chosen = settings.load(config, flags)
     logs.to_stderr(chosen.log_level)
     uvloop.run(run.run(chosen))
-
-
-def status(
-    config: Config = None,
-    state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
-    bpffs: Annotated[str, _path("(default: /sys/fs/bpf/tulle)")] = "",
-    output: Annotated[Output, typer.Option("--output", "-o", help="table or json.")] = Output.TABLE,
-) -> None:
-    """Show this node as its kernel has it: Pods, ways to other nodes, packets and drops by reason."""
-    import msgspec
-
-    from tulle.agent import settings, status
-    from tulle.kernel.prerequisites import require_root
-
-    require_root("reading eBPF maps")
-    chosen = settings.load(config, {"stateDir": state_dir, "bpffs": bpffs})
-    found = status.node_status(chosen)
-    if output is Output.JSON:
-        typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-        return
-    _print_table(("POD", "ADDRESSES", "LINK"), ((p.pod, ", ".join(p.ips), p.link) for p in found.pods))
-    _print_table(("PREFIX", "WAY", "NODE"), ((p.prefix, p.transport, p.node) for p in found.prefixes))
-    _print_table(
-        ("HOOK", "REASON", "PACKETS", "BYTES"),
-        ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
-    )
-
-
-def _print_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*heads, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, "")
 
 
 def uninstall(

@@ -34,7 +34,9 @@ _T = TypeVar("_T", Service, EndpointSlice, Namespace)
 
 
 class Follower:
-    """``ready`` is set when there is something to answer from: a snapshot, or the API's first lists."""
+    """``ready`` is set when there is something to answer from: a snapshot, or the API's first lists;
+    ``synced`` when it is the lists.
+    """
 
     def __init__(
         self, client: Source, catalog: Catalog, snapshot: Snapshot | None, programming: Histogram
@@ -43,7 +45,7 @@ class Follower:
         self._snapshot = snapshot
         self._programming = programming
         self._changed = asyncio.Event()
-        self.ready = asyncio.Event()
+        self.ready, self.synced = asyncio.Event(), asyncio.Event()
         self._services = self._informer(client, SERVICES, catalog.set_service)
         self._namespaces = self._informer(client, NAMESPACE, catalog.set_namespace)
         self._slices = {
@@ -110,6 +112,7 @@ class Follower:
         await self._namespaces.synced.wait()
         await self._services.synced.wait()
         self.ready.set()
+        self.synced.set()
         gc.collect()
         gc.freeze()
         log.info("in step with the API: %d Services, %d EndpointSlices, %d Namespaces", *self._catalog.size)

@@ -38,8 +38,12 @@ from tulle.kube.config import resolve
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT = 2.0
-"""Seconds for which queries wait for the API when there is no snapshot, before they get SERVFAIL."""
+FIRST_WAIT = {True: 1.0, False: 2.0}
+"""Seconds for which queries wait for the API, with and without a snapshot, as that may lack a new Service.
+Then they are answered from it, or with SERVFAIL."""
+
+TAKE_OVER_WAIT = 3.0
+"""The same, while a predecessor still answers."""
 
 _LOOK = 0.02
 DRAIN_LOOKS = 250
@@ -96,14 +100,17 @@ class Worker:
     async def _get_ready(self) -> None:
         await self._follower.ready.wait()
         self._resolver.ready = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TAKE_OVER_WAIT):
+                await self._follower.synced.wait()
         self._say(b"ready")
 
     async def _serve(self) -> None:
         """Each query waits in its socket until we may read, and, for a while, until we know the answer."""
         await _first(self._go, self._stop)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_WAIT):
-                await _first(self._follower.ready, self._stop)
+            async with asyncio.timeout(FIRST_WAIT[self._follower.ready.is_set()]):
+                await _first(self._follower.synced, self._stop)
         if self._stop.is_set():
             return
         for udp in self._udp:

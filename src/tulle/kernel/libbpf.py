@@ -97,6 +97,12 @@ class Map:
         self.value_size = value_size
         self.name = name
 
+    @property
+    def most(self) -> int:
+        """How many entries fit in."""
+        told = Path(f"/proc/self/fdinfo/{self.fd}").read_text()
+        return int(told.partition("max_entries:")[2].split()[0])
+
     def __setitem__(self, key: bytes, value: bytes) -> None:
         _call(f"update map {self.name}", "bpf_map_update_elem", self.fd, key, value, ctypes.c_uint64(BPF_ANY))
 

@@ -231,12 +231,25 @@ class Pinned:
 
     def __init__(self, root: Path) -> None:
         self.contract = _open_objects()[0].contract
-        self.maps = _folder(root, self.contract) / "maps"
+        self._maps = _folder(root, self.contract) / "maps"
+        self._links = root / "links"
+
+    def socket_programs(self) -> set[str]:
+        """Those of ``SOCKET_PROGRAMS`` that are attached."""
+        return {program for program in SOCKET_PROGRAMS if (self._links / f"{_SOCKETS}:{program}").exists()}
+
+    def open(self, name: str, value_size: int) -> libbpf.Map:
+        """One of the maps, with values of ``value_size`` bytes."""
+        return libbpf.open_map(self._maps / name, value_size)
+
+    def open_per_cpu(self, name: str, value_size: int) -> libbpf.Map:
+        """The same for a map that has a value for each CPU."""
+        return libbpf.open_per_cpu(self._maps / name, value_size)
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         size = len(self.contract.pack("counter"))
-        table = libbpf.open_per_cpu(self.maps / "counters", size)
+        table = self.open_per_cpu("counters", size)
         reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
         for hook in list(hooks)[:-1]:
             for reason in list(reasons)[:-1]:
@@ -251,7 +264,7 @@ class Pinned:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""
         transports = self.contract.enums["transport"]
         size = len(self.contract.pack("remote"))
-        table = libbpf.open_map(self.maps / "remotes", size)
+        table = self.open("remotes", size)
         for key in table.keys(len(self.contract.pack("prefix"))):
             raw = table.get(key)
             if raw is None:

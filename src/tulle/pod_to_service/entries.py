@@ -85,6 +85,9 @@ class Entries:
         name = "ON_EMPTY_DROP" if plan.on_empty is OnEmpty.DROP else "ON_EMPTY_REFUSE"
         return Content(backends, serving, plan.affinity, int(self._on_empty[name]))
 
+    def read_on_empty(self, value: int) -> OnEmpty:
+        return OnEmpty.DROP if value == self._on_empty["ON_EMPTY_DROP"] else OnEmpty.REJECT
+
     def _pack(self, backends: Iterable[Backend]) -> bytes:
         pack = self._backend.pack
         return b"".join([pack(address, htons(port), 0) for address, port in backends])

@@ -25,7 +25,10 @@ class Port:
 
 @dataclass(slots=True)
 class Found:
-    """``frontends`` as they stand in the map; ``ports`` by index. Strays are what no port leads to."""
+    """``frontends`` as they stand in the map; ``ports`` by index. Strays are what no port leads to.
+
+    ``sizes``: how many entries each map has.
+    """
 
     frontends: dict[bytes, bytes]
     ports: dict[int, Port] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class Found:
     stray_members: list[bytes] = field(default_factory=list)
     last_index: int = 0
     last_set: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
 
 
 def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
@@ -48,7 +52,13 @@ def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
     for key in maps["members"].items(entries.member_size):
         number, backend = entries.read_member(key)
         members[number].append(backend)
-    found = Found(frontends)
+    sizes = {
+        "frontends": len(frontends),
+        "sets": len(headers),
+        "backends": sum(map(len, slots.values())),
+        "members": sum(map(len, members.values())),
+    }
+    found = Found(frontends, sizes=sizes)
     _find_ports(found, maps["services"], entries, headers, slots, members)
     _find_strays(found, entries, headers, slots, members)
     found.last_set = max((*headers, *slots, *members), default=0)

@@ -1,0 +1,277 @@
+"""Services as this node's kernel has them, beside what the API says, with the differences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from tulle.agent.service_api import ApiSide, ask, connected
+from tulle.agent.service_maps import KernelSide, ServiceMaps, Size
+from tulle.agent.settings import Settings
+from tulle.errors import ApiError, ApiUnreachable, ConfigError, TulleError
+from tulle.kube.resources import Key
+from tulle.model.address import from_bytes, parse_lenient
+from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS, Pinned
+from tulle.pod_to_service.compare import (
+    Difference,
+    Mark,
+    Pair,
+    compare,
+    confirm,
+    kernel_only,
+    say_backend,
+    say_empty,
+    say_frontend,
+    say_protocol,
+)
+from tulle.pod_to_service.judged import Judged, judge
+from tulle.pod_to_service.plan import Backend
+
+SECOND_LOOK = 1.0
+"""Seconds after which a difference is looked at again: a change may have been under way."""
+
+
+class EndpointStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``in_kernel``: it gets new connections. ``used``: it should, by the API; the words of the API are None
+    where the API did not answer, or does not know the endpoint.
+
+    ``why``: for an endpoint that is not used, what keeps it out; for another, what is unusual about it.
+    """
+
+    endpoint: str
+    in_kernel: bool
+    used: bool | None = None
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+    local: bool | None = None
+    zones: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    why: str = ""
+
+
+class PortStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """One port of a Service in one family. The kernel knows no names: ``service`` is empty where only the
+    kernel has it. ``index``, ``affinity`` (seconds, 0 for none), ``when_empty`` (refuse or drop) and ``hits``
+    are the kernel's, None where it has nothing. ``of_node``: this node itself has the address.
+    """
+
+    service: str
+    port: str
+    protocol: str
+    frontends: tuple[str, ...]
+    of_node: bool
+    index: int | None
+    affinity: int | None
+    when_empty: str | None
+    hits: int | None
+    endpoints: tuple[EndpointStatus, ...]
+    differences: tuple[str, ...]
+
+
+class ProblemStatus(msgspec.Struct, frozen=True):
+    """What an object of the API says that cannot be right; ``service`` is the one that it belongs to."""
+
+    service: str
+    message: str
+
+
+class ServicesStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """``api_error``: why there is nothing of the API's side here; empty where it answered.
+
+    ``balanced``: whether the settings have this node balance Services. ``differences``: those that belong to
+    no port. ``without_ports``: the Services of the API that need
+    nothing in the kernel.
+    """
+
+    api_error: str
+    balanced: bool
+    cidrs: tuple[str, ...]
+    own_addresses: tuple[str, ...]
+    clients: dict[str, int]
+    sizes: dict[str, Size]
+    differences: tuple[str, ...]
+    problems: tuple[ProblemStatus, ...]
+    without_ports: tuple[str, ...]
+    ports: tuple[PortStatus, ...]
+
+    @property
+    def well(self) -> bool:
+        """Whether no difference is known; nothing is, where the API did not answer."""
+        return not self.differences and not any(port.differences for port in self.ports)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Both sides at one moment; ``api`` is None where it did not answer. ``others``: differences that belong
+    to no port.
+    """
+
+    kernel: KernelSide
+    api: ApiSide | None
+    pairs: list[Pair]
+    others: tuple[Difference, ...] = ()
+
+    @property
+    def well(self) -> bool:
+        return not self.others and not any(pair.differences for pair in self.pairs)
+
+
+async def services_status(settings: Settings) -> ServicesStatus:
+    """Looks twice when there are differences, and tells those that stay. Raises ``KernelError``."""
+    maps = ServiceMaps(Pinned(Path(settings.bpffs)))
+    try:
+        async with connected(settings) as client:
+            look = look_at(await ask(client, settings), maps.read(), settings.services)
+            if not look.well:
+                await asyncio.sleep(SECOND_LOOK)
+                again = look_at(await ask(client, settings), maps.read(), settings.services)
+                look = confirmed(look, again)
+            return describe(look, settings.services)
+    except (ApiError, ApiUnreachable, ConfigError) as error:
+        kernel = maps.read()
+        return describe(Look(kernel, None, kernel_only(kernel.table)), settings.services, str(error))
+
+
+def look_at(api: ApiSide, kernel: KernelSide, balanced: bool) -> Look:
+    """``balanced``: whether this node balances Services; if not, there should be nothing. Pure.
+
+    Ask the API first: the kernel follows it, so that by then it has what the API said.
+    """
+    plans = [port for plan in api.plans.values() for port in plan.ports] if balanced else []
+    cidrs = api.cidrs if balanced else frozenset()
+    others = _differences("Service CIDR", kernel.cidrs if cidrs is None else cidrs, kernel.cidrs)
+    programs = SOCKET_PROGRAMS.keys() if balanced else ()
+    others += _differences("program at the sockets:", programs, kernel.programs)
+    return Look(kernel, api, compare(plans, kernel.table, kernel.own), tuple(others))
+
+
+def _differences(what: str, wanted: Iterable[object], there: Iterable[object]) -> list[Difference]:
+    asked, found = set(map(str, wanted)), set(map(str, there))
+    missing = [Difference(Mark.MISSING, f"{what} {each}") for each in sorted(asked - found)]
+    return missing + [Difference(Mark.ONLY, f"{what} {each}") for each in sorted(found - asked)]
+
+
+def confirmed(first: Look, second: Look) -> Look:
+    """The second look with the differences that the first one had, too. Pure."""
+    others = tuple(each for each in second.others if each in first.others)
+    return replace(second, pairs=confirm(first.pairs, second.pairs), others=others)
+
+
+def describe(look: Look, balanced: bool, api_error: str = "") -> ServicesStatus:
+    """Pure."""
+    kernel, api = look.kernel, look.api
+    plans = api.plans if api else {}
+    return ServicesStatus(
+        api_error=api_error,
+        balanced=balanced,
+        cidrs=tuple(sorted(map(str, kernel.cidrs))),
+        own_addresses=tuple(str(from_bytes(address)) for address in sorted(kernel.table.own)),
+        clients=dict(kernel.clients),
+        sizes=dict(kernel.sizes),
+        differences=tuple(map(str, look.others)),
+        problems=tuple(
+            ProblemStatus("/".join(key), f"{each.kind} {'/'.join(each.key)}: {each.field}: {each.message}")
+            for key, plan in plans.items()
+            for each in plan.problems
+        ),
+        without_ports=tuple("/".join(key) for key, plan in plans.items() if not plan.ports),
+        ports=tuple(_ports(look.pairs, api, kernel)),
+    )
+
+
+def one_service(found: ServicesStatus, name: str) -> ServicesStatus:
+    """Only what concerns the Service NAMESPACE/NAME, or the one that has this address.
+
+    Raises ``TulleError`` when there is none, or nothing to say about it.
+    """
+    if "/" in name:
+        ports = tuple(port for port in found.ports if port.service == name)
+    else:
+        ports = tuple(port for port in found.ports if any(_is_at(f, name) for f in port.frontends))
+    if not ports:
+        raise TulleError(f"--service {name}: {_reason(found, name)}")
+    names = {port.service for port in ports}
+    problems = tuple(each for each in found.problems if each.service in names)
+    return msgspec.structs.replace(found, ports=ports, problems=problems, differences=())
+
+
+def _reason(found: ServicesStatus, name: str) -> str:
+    if name in found.without_ports:
+        return "needs nothing in the kernel (headless, ExternalName, without ports, or left to another proxy)"
+    if found.api_error and "/" in name:
+        return f"the kernel knows no names, give an address; the API did not answer: {found.api_error}"
+    if "/" not in name and parse_lenient(name) is None:
+        return "is neither NAMESPACE/NAME nor an IP address"
+    return "there is none"
+
+
+def _is_at(frontend: str, name: str) -> bool:
+    raw = parse_lenient(name)
+    if raw is None:
+        return False
+    return frontend == str(from_bytes(raw)) or frontend.startswith(say_backend(Backend(raw, 0))[:-1])
+
+
+def _ports(pairs: Sequence[Pair], api: ApiSide | None, kernel: KernelSide) -> Iterable[PortStatus]:
+    judged = _judge_all(pairs, api) if api else {}
+    for number, pair in enumerate(pairs):
+        yield _port(pair, judged.get(number, []), kernel)
+
+
+def _judge_all(pairs: Sequence[Pair], api: ApiSide) -> dict[int, list[Judged]]:
+    """By the pair's place; a Service's slices are gone through once for all its ports."""
+    places: dict[Key, list[int]] = {}
+    for number, pair in enumerate(pairs):
+        if pair.plan:
+            places.setdefault(pair.plan.service, []).append(number)
+    judged: dict[int, list[Judged]] = {}
+    for key, numbers in places.items():
+        plans = [plan for number in numbers if (plan := pairs[number].plan)]
+        found = judge(api.services[key], api.slices.get(key, ()), plans, api.here)
+        judged.update(zip(numbers, found, strict=True))
+    return judged
+
+
+def _port(pair: Pair, judged: Iterable[Judged], kernel: KernelSide) -> PortStatus:
+    plan, port, frontends = pair.plan, pair.kernel, pair.frontends
+    there = port if port and port.index else None
+    return PortStatus(
+        service="/".join(plan.service) if plan else "",
+        port=plan.port if plan else "",
+        protocol=say_protocol(frontends[0].protocol),
+        frontends=tuple(map(say_frontend, frontends)),
+        of_node=frontends[0].address in kernel.table.own,
+        index=there.index if there else None,
+        affinity=there.affinity if there and there.complete else None,
+        when_empty=say_empty(there.on_empty) if there and there.complete else None,
+        hits=there.hits if there else None,
+        endpoints=tuple(_endpoints(judged, there.backends if there else ())),
+        differences=tuple(map(str, pair.differences)),
+    )
+
+
+def _endpoints(judged: Iterable[Judged], backends: Sequence[Backend]) -> Iterable[EndpointStatus]:
+    """Those that the API knows, then those that only the kernel has."""
+    left = dict.fromkeys(backends)
+    for backend, standing, used, why in judged:
+        in_kernel = backend in left
+        left.pop(backend, None)
+        yield EndpointStatus(
+            endpoint=say_backend(backend),
+            in_kernel=in_kernel,
+            used=used,
+            ready=standing.ready,
+            serving=standing.serving,
+            terminating=standing.terminating,
+            local=standing.local,
+            zones=tuple(sorted(standing.zones)),
+            nodes=tuple(sorted(standing.nodes)),
+            why=why,
+        )
+    for backend in left:
+        yield EndpointStatus(say_backend(backend), in_kernel=True)
