@@ -41,8 +41,8 @@ table {ip} kube-proxy {{
     {ip} daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports
   }}
   chain cluster-ips-check {{
-    {ip} daddr @cluster-ips reject comment "Reject traffic to invalid ports of ClusterIPs"
-    {ip} daddr {cidr} drop comment "Drop traffic to unallocated ClusterIPs"
+    {ip} daddr @cluster-ips reject
+    {ip} daddr {cidr} drop
   }}
   chain filter-prerouting-pre-dnat {{
     type filter hook prerouting priority dstnat - 10; policy accept;
