@@ -62,7 +62,7 @@ struct flow_state {
 	struct flow becomes; /* of FLOW_TRANSLATED: the ends that its packets get */
 	__u32 service;       /* and the Service's index in `services` */
 	__u32 set;           /* on the way to the backend: the set under which that was chosen or kept */
-	__u32 used;          /* seconds since boot: when a packet last went to the backend, within FLOW_REFRESH */
+	__u32 used;          /* seconds since boot: when a packet last went, within FLOW_REFRESH */
 	__u32 kind;          /* enum flow_kind */
 };
 

@@ -97,17 +97,15 @@ static __always_inline struct verdict open_service(struct __sk_buff *skb, struct
 static __always_inline struct verdict judge_service(struct __sk_buff *skb, struct packet *p,
 						    const struct known *known)
 {
-	struct frontend frontend = {
-		.address = p->flow.destination,
-		.port = p->flow.destination_port,
-		.protocol = p->flow.protocol,
-	};
+	struct frontend frontend = frontend_of(&p->flow);
 	__u32 service = find_service(&frontend);
 
 	if (service == SERVICE_NONE || service == SERVICE_OF_NODE)
 		return pass(REASON_STACK);
 	if (service == SERVICE_UNALLOCATED)
 		return drop(DROP_SERVICE_UNALLOCATED);
+	if (p->hop_limit <= 1)
+		return pass(REASON_HOP_LIMIT);
 	if (known->quotes) /* an error is never answered with an error */
 		return drop(DROP_SERVICE_FLOW);
 	if (p->later && !p->flow.destination_port)

@@ -52,7 +52,10 @@ static __noinline __u32 crc32c_move(__u32 crc, __u32 length)
 	return crc;
 }
 
-/* Lets the checksum follow a change of ports from p->flow to `to`. */
+/*
+ * Lets the checksum follow a change of ports from p->flow to `to`. Zero stays zero: the device is to fill it in
+ * (CHECKSUM_PARTIAL), and would count what stands there already; or there is none (RFC 9653).
+ */
 static __always_inline void replace_crc32c(struct __sk_buff *skb, const struct packet *p, const struct flow *to)
 {
 	__u32 transport = p->transport;
@@ -61,7 +64,7 @@ static __always_inline void replace_crc32c(struct __sk_buff *skb, const struct p
 	__u32 word, crc;
 
 	__builtin_memcpy(&word, &change, sizeof(word));
-	if (!word || bpf_skb_load_bytes(skb, transport + SCTP_CHECKSUM_OFFSET, &crc, sizeof(crc)))
+	if (!word || bpf_skb_load_bytes(skb, transport + SCTP_CHECKSUM_OFFSET, &crc, sizeof(crc)) || !crc)
 		return;
 	crc = LITTLE_ENDIAN(crc);
 	crc ^= crc32c_move(crc32c_of_word(LITTLE_ENDIAN(word)), p->end - transport - sizeof(change));

@@ -70,7 +70,7 @@ static __always_inline void look_up(struct __sk_buff *skb, struct packet *p, str
 	struct flow flow = {};
 
 	known->state = NULL;
-	known->quotes = is_icmp(p) && read_answer(skb, p, &flow);
+	known->quotes = is_icmp(p) && !p->later && read_answer(skb, p, &flow);
 	if (known->quotes)
 		known->state = bpf_map_lookup_elem(&flows, &flow);
 	else if (!p->fragment || find_ports(skb, p))
@@ -93,17 +93,18 @@ static __always_inline bool is_answer(const struct flow_state *state)
 	return !state->set;
 }
 
-static __always_inline void note_answers(const struct flow *flow, const struct flow *becomes, __u32 service)
+/* A function of its own for its stack: older kernels count each in steps of 32 bytes, and allow 512 in all. */
+__noinline int note_answers(const struct flow *flow, const struct flow *becomes, __u32 service)
 {
-	struct flow key = answer_to(becomes);
-	struct flow_state state = {
-		.becomes = answer_to(flow),
-		.service = service,
-		.used = seconds(),
-		.kind = FLOW_TRANSLATED,
-	};
+	struct flow_state state = { .service = service, .used = seconds(), .kind = FLOW_TRANSLATED };
+	struct flow key;
 
+	if (!flow || !becomes)
+		return 0;
+	key = answer_to(becomes);
+	state.becomes = answer_to(flow);
 	bpf_map_update_elem(&flows, &key, &state, BPF_ANY);
+	return 0;
 }
 
 /* From now on `flow` goes to the backend as `becomes`, and its answers come back. */
@@ -127,19 +128,34 @@ static __always_inline struct backend backend_of(const struct flow *becomes)
 	return (struct backend){ .address = becomes->destination, .port = becomes->destination_port };
 }
 
+static __always_inline struct frontend frontend_of(const struct flow *flow)
+{
+	return (struct frontend){
+		.address = flow->destination,
+		.port = flow->destination_port,
+		.protocol = flow->protocol,
+	};
+}
+
 /*
  * Whether a packet may go on to the backend that was chosen for its flow. Connections keep theirs to the end;
  * a new one, which may have the ends of an older one, keeps it while the set is the same, so that a repeated
- * SYN does not lead to another one. Of UDP see may_stay().
+ * SYN does not lead to another one. Of UDP see may_stay(). An index in `services` may be another Service's by
+ * now: what the flow's frontend leads to decides.
  */
 static __always_inline bool goes_on(const struct packet *p, struct flow_state *state)
 {
+	struct frontend frontend = frontend_of(&p->flow);
 	struct backend backend;
 	__u32 set;
 
 	if (p->flow.protocol != IPPROTO_UDP && !p->opens)
 		return true;
 	set = present_set(state->service);
+	if (set == state->set && !p->opens)
+		return true;
+	if (find_service(&frontend) != state->service)
+		return false;
 	if (set == state->set)
 		return true;
 	backend = backend_of(&state->becomes);

@@ -113,16 +113,20 @@ static __always_inline void make_linear(struct __sk_buff *skb, __u32 length)
 #define SCTP_CHUNK_OFFSET 12
 #define SCTP_INIT 1
 
+/* What tells is behind what make_linear() brings into the linear part, though nearly always there, too. */
 static __always_inline bool is_opening(struct __sk_buff *skb, __u32 offset, __u8 protocol)
 {
-	const __u8 *byte;
+	__u8 copy = 0, *byte;
 
-	if (protocol == IPPROTO_SCTP) {
-		byte = at(skb, offset + SCTP_CHUNK_OFFSET, sizeof(*byte));
-		return byte && *byte == SCTP_INIT;
+	offset += protocol == IPPROTO_SCTP ? SCTP_CHUNK_OFFSET : TCP_FLAGS_OFFSET;
+	byte = at(skb, offset, sizeof(*byte));
+	if (!byte) {
+		bpf_skb_load_bytes(skb, offset, &copy, sizeof(copy));
+		byte = &copy;
 	}
-	byte = at(skb, offset + TCP_FLAGS_OFFSET, sizeof(*byte));
-	return byte && (*byte & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
+	if (protocol == IPPROTO_SCTP)
+		return *byte == SCTP_INIT;
+	return (*byte & (TCP_SYN_BIT | TCP_ACK_BIT)) == TCP_SYN_BIT;
 }
 
 /*

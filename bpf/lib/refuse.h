@@ -16,7 +16,8 @@
 #define ICMP_CODE_PORT_UNREACHABLE 3
 #define ICMPV6_UNREACHABLE 1
 #define ICMPV6_CODE_PORT_UNREACHABLE 4
-#define QUOTED_TRANSPORT 8 /* bytes of it behind the quoted IP header */
+#define QUOTED_TRANSPORT 8 /* bytes of it behind the quoted IP header, at least (RFC 792) */
+#define QUOTED_MORE 20     /* what SCTP asks for: up to an INIT's tag (RFC 9260, section 10, ICMP6) */
 
 struct ipv4_reset {
 	struct iphdr ip;
@@ -31,20 +32,13 @@ struct ipv6_reset {
 struct ipv4_unreachable {
 	struct iphdr ip;
 	struct icmp icmp;
-	__u8 quoted[sizeof(struct iphdr) + QUOTED_TRANSPORT];
+	__u8 quoted[sizeof(struct iphdr) + QUOTED_MORE];
 };
 
 struct ipv6_unreachable {
 	struct ipv6hdr ip;
 	struct icmp icmp;
-	__u8 quoted[sizeof(struct ipv6hdr) + QUOTED_TRANSPORT];
-};
-
-/* What IPv6's transport checksums cover besides the transport (RFC 8200, section 8.1). */
-struct ipv6_pseudo {
-	struct address source, destination;
-	__be32 length;
-	__be32 next_header;
+	__u8 quoted[sizeof(struct ipv6hdr) + QUOTED_MORE];
 };
 
 static __always_inline __u16 fold(__s64 sum)
@@ -60,26 +54,17 @@ static __always_inline __s64 sum_of(const void *data, __u32 length, __s64 sum)
 	return bpf_csum_diff(NULL, 0, (__be32 *)data, length, sum);
 }
 
+/*
+ * Of what transport checksums cover besides the transport (RFC 8200, section 8.1). IPv4's is the same, as ::ffff:
+ * adds nothing. Length and protocol are below 128, so that nothing is carried.
+ */
 static __always_inline __s64 pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
 {
-	struct ipv6_pseudo pseudo = {
-		.source = flow->source,
-		.destination = flow->destination,
-		.length = bpf_htonl(length),
-		.next_header = bpf_htonl(protocol),
-	};
-
-	return sum_of(&pseudo, sizeof(pseudo), 0);
+	return bpf_csum_diff(NULL, 0, (__be32 *)&flow->source, 2 * sizeof(struct address),
+			     bpf_htonl(length) + bpf_htonl(protocol));
 }
 
-static __always_inline __s64 ipv4_pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
-{
-	__be32 pseudo[3] = { flow->source.word[3], flow->destination.word[3],
-			     bpf_htonl((__u32)protocol << 16 | length) };
-
-	return sum_of(pseudo, sizeof(pseudo), 0);
-}
-
+/* The header of an answer to a packet of `flow`. */
 static __always_inline struct iphdr ipv4_header(const struct flow *flow, __u32 length, __u8 protocol)
 {
 	struct iphdr ip = {
@@ -89,8 +74,8 @@ static __always_inline struct iphdr ipv4_header(const struct flow *flow, __u32 l
 		.frag_off = bpf_htons(0x4000), /* don't fragment */
 		.ttl = REFUSAL_HOP_LIMIT,
 		.protocol = protocol,
-		.saddr = flow->source.word[3],
-		.daddr = flow->destination.word[3],
+		.saddr = flow->destination.word[3],
+		.daddr = flow->source.word[3],
 	};
 
 	ip.check = fold(sum_of(&ip, sizeof(ip), 0));
@@ -106,8 +91,8 @@ static __always_inline struct ipv6hdr ipv6_header(const struct flow *flow, __u32
 		.hop_limit = REFUSAL_HOP_LIMIT,
 	};
 
-	__builtin_memcpy(&ip.saddr, &flow->source, sizeof(ip.saddr));
-	__builtin_memcpy(&ip.daddr, &flow->destination, sizeof(ip.daddr));
+	__builtin_memcpy(&ip.saddr, &flow->destination, sizeof(ip.saddr));
+	__builtin_memcpy(&ip.daddr, &flow->source, sizeof(ip.daddr));
 	return ip;
 }
 
@@ -143,27 +128,25 @@ static __always_inline struct tcphdr reset_for(const struct tcphdr *theirs, __u3
 
 static __noinline bool reset_ipv4(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
 {
-	struct flow back = answer_to(&p->flow);
 	struct ipv4_reset packet = {
-		.ip = ipv4_header(&back, sizeof(packet), IPPROTO_TCP),
+		.ip = ipv4_header(&p->flow, sizeof(packet), IPPROTO_TCP),
 		.tcp = *reset,
 	};
 
 	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
-				       ipv4_pseudo_sum(&back, sizeof(packet.tcp), IPPROTO_TCP)));
+				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
 	return send_back(skb, p, &packet, sizeof(packet));
 }
 
 static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
 {
-	struct flow back = answer_to(&p->flow);
 	struct ipv6_reset packet = {
-		.ip = ipv6_header(&back, sizeof(packet.tcp), IPPROTO_TCP),
+		.ip = ipv6_header(&p->flow, sizeof(packet.tcp), IPPROTO_TCP),
 		.tcp = *reset,
 	};
 
 	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
-				       pseudo_sum(&back, sizeof(packet.tcp), IPPROTO_TCP)));
+				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
 	return send_back(skb, p, &packet, sizeof(packet));
 }
 
@@ -178,42 +161,49 @@ static __noinline bool refuse_tcp(struct __sk_buff *skb, const struct packet *p)
 	return p->v4 ? reset_ipv4(skb, p, &reset) : reset_ipv6(skb, p, &reset);
 }
 
+/* How many bytes of a packet to quote whose IP header, without options, has `header` bytes. */
+static __always_inline __u32 quoted_length(const struct packet *p, __u32 header)
+{
+	return header + (p->end >= ETH_HLEN + header + QUOTED_MORE ? QUOTED_MORE : QUOTED_TRANSPORT);
+}
+
 static __noinline bool unreachable_ipv4(struct __sk_buff *skb, const struct packet *p)
 {
-	struct flow back = answer_to(&p->flow);
+	const __u32 quoted = quoted_length(p, sizeof(struct iphdr));
+	const __u32 length = sizeof(struct icmp) + quoted;
 	struct ipv4_unreachable packet = {
-		.ip = ipv4_header(&back, sizeof(packet), IPPROTO_ICMP),
+		.ip = ipv4_header(&p->flow, sizeof(packet.ip) + length, IPPROTO_ICMP),
 		.icmp = { .type = ICMP_UNREACHABLE, .code = ICMP_CODE_PORT_UNREACHABLE },
 	};
 
 	/* With options the quotation would have to be longer; nobody sends them to a Service. */
 	if (p->transport != ETH_HLEN + sizeof(struct iphdr) ||
-	    bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, sizeof(packet.quoted)))
+	    bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, quoted))
 		return false;
-	packet.icmp.checksum = fold(sum_of(&packet.icmp, sizeof(packet) - sizeof(packet.ip), 0));
-	return send_back(skb, p, &packet, sizeof(packet));
+	packet.icmp.checksum = fold(sum_of(&packet.icmp, length, 0));
+	return send_back(skb, p, &packet, sizeof(packet.ip) + length);
 }
 
 static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct packet *p)
 {
-	struct flow back = answer_to(&p->flow);
-	const __u32 length = sizeof(struct ipv6_unreachable) - sizeof(struct ipv6hdr);
+	const __u32 quoted = quoted_length(p, sizeof(struct ipv6hdr));
+	const __u32 length = sizeof(struct icmp) + quoted;
 	struct ipv6_unreachable packet = {
-		.ip = ipv6_header(&back, length, IPPROTO_ICMPV6),
+		.ip = ipv6_header(&p->flow, length, IPPROTO_ICMPV6),
 		.icmp = { .type = ICMPV6_UNREACHABLE, .code = ICMPV6_CODE_PORT_UNREACHABLE },
 	};
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, sizeof(packet.quoted)))
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, quoted))
 		return false;
 	packet.icmp.checksum =
-		fold(sum_of(&packet.icmp, length, pseudo_sum(&back, length, IPPROTO_ICMPV6)));
-	return send_back(skb, p, &packet, sizeof(packet));
+		fold(sum_of(&packet.icmp, length, pseudo_sum(&p->flow, length, IPPROTO_ICMPV6)));
+	return send_back(skb, p, &packet, sizeof(packet.ip) + length);
 }
 
-/* Whether the refusal is on its way. */
+/* Whether the refusal is on its way. Of a packet in fragments only the first is answered (RFC 1122, 3.2.2). */
 __noinline int send_refusal(struct __sk_buff *skb, const struct packet *p)
 {
-	if (!p)
+	if (!p || p->later)
 		return false;
 	if (p->flow.protocol == IPPROTO_TCP)
 		return refuse_tcp(skb, p);

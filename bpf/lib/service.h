@@ -75,13 +75,10 @@ static __always_inline bool may_stay(__u32 set, const struct backend *backend)
 	return present && (!present->serving || is_member(present->serving, backend));
 }
 
-static __always_inline bool is_alive(const struct affinity *affinity, const struct backend_set *set, __u32 number,
-				     __u32 now)
-{
-	return now - affinity->used < set->affinity && is_member(number, &affinity->backend);
-}
-
-/* Whom this client stays with (S-60); false where it is free to choose. A hit counts as a use. */
+/*
+ * Whom this client stays with (S-60); false where it is free to choose. A hit counts as a use. The backend is
+ * copied first and looked at then: an LRU map may give the entry to another client at any moment.
+ */
 static __always_inline bool stays(const struct affinity_key *key, const struct backend_set *set,
 				  struct selection *selection)
 {
@@ -90,12 +87,12 @@ static __always_inline bool stays(const struct affinity_key *key, const struct b
 
 	if (!known)
 		return false;
-	if (!is_alive(known, set, selection->set, now)) {
+	selection->backend = known->backend;
+	if (now - known->used >= set->affinity || !is_member(selection->set, &selection->backend)) {
 		bpf_map_delete_elem(&affinities, key);
 		return false;
 	}
 	known->used = now;
-	selection->backend = known->backend;
 	return true;
 }
 
@@ -108,8 +105,11 @@ static __always_inline void stay(const struct affinity_key *key, struct selectio
 	if (!bpf_map_update_elem(&affinities, key, &value, BPF_NOEXIST))
 		return;
 	first = bpf_map_lookup_elem(&affinities, key);
-	if (first && is_member(selection->set, &first->backend))
-		selection->backend = first->backend;
+	if (!first)
+		return;
+	value.backend = first->backend;
+	if (is_member(selection->set, &value.backend))
+		selection->backend = value.backend;
 }
 
 static __always_inline bool pick(const struct backend_set *set, struct selection *selection)

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, fill
+from cluster import A_LINK, B_LINK, MTU, OVERLAY, UPLINK, V4, V6, Family, fill
 from programs import Programs
+from service_scene import CIDRS, Scene, clear_services
 
 from tulle.kernel import libc, netns
+from tulle.pod_to_service.table import Table
 
 DEVICES = f"""
 link add pod-a index {A_LINK} mtu {MTU} type veth peer name pod-b index {B_LINK} mtu {MTU}
@@ -46,3 +48,25 @@ def programs(loaded: Programs) -> Programs:
         for key in list(table.keys(len(loaded.contract.pack(struct)))):
             table.discard(key)
     return loaded
+
+
+@pytest.fixture
+def table(programs: Programs) -> Iterator[Table]:
+    """An empty Service table."""
+    made = Table(programs.maps, programs.contract)
+    made.set_cidrs(CIDRS)
+    try:
+        yield made
+    finally:
+        clear_services(programs)
+
+
+@pytest.fixture(params=[V4, V6], ids=str)
+def family(request: pytest.FixtureRequest) -> Family:
+    found: Family = request.param
+    return found
+
+
+@pytest.fixture
+def scene(programs: Programs, table: Table, family: Family) -> Scene:
+    return Scene(programs, family, table)

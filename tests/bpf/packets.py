@@ -8,7 +8,7 @@ from tulle.model.address import Address
 
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_LLDP = 0x0800, 0x0806, 0x86DD, 0x88CC
 ICMP, TCP, UDP, FRAGMENT, ICMPV6, SCTP = 1, 6, 17, 44, 58, 132
-SYN, ACK = 0x02, 0x10
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 MORE_FRAGMENTS = 0x2000
 VXLAN_PORT = 4789
 
@@ -44,6 +44,7 @@ def ipv6_fragment(protocol: int, payload: bytes, offset: int = 0, more: bool = T
 
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
+    data += bytes(len(data) % 2)
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
@@ -94,3 +95,43 @@ def out_of_vxlan(packet: bytes) -> tuple[bytes, bytes, int, bytes]:
     flags, vni = struct.unpack_from("!II", packet, 28)
     assert flags == 0x08000000
     return packet[12:16], packet[16:20], vni >> 8, packet[36:]
+
+
+_CHECKSUM_AT = {TCP: 16, UDP: 6, SCTP: 8, ICMP: 2, ICMPV6: 2}
+
+
+def summed(source: Address, destination: Address, protocol: int, body: bytes) -> bytes:
+    """A transport header and its payload with the checksum that they should have between these two."""
+    at, size = _CHECKSUM_AT[protocol], 4 if protocol == SCTP else 2
+    zero = body[:at] + bytes(size) + body[at + size :]
+    if protocol == SCTP:
+        return body[:at] + struct.pack("<I", crc32c(zero)) + body[at + size :]
+    pseudo = source.packed + destination.packed + struct.pack("!II", len(body), protocol)
+    total = checksum(zero if protocol == ICMP else pseudo + zero)
+    return body[:at] + struct.pack("!H", total or (0xFFFF if protocol == UDP else 0)) + body[at + size :]
+
+
+def crc32c(data: bytes) -> int:
+    """SCTP's checksum, bit by bit (RFC 9260, appendix A)."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def tcp(source: int, destination: int, flags: int, payload: bytes = b"", seq: int = 7, ack: int = 0) -> bytes:
+    """A segment without options, its checksum still to be filled in."""
+    header = struct.pack("!HHIIBBHHH", source, destination, seq, ack, 0x50, flags, 64000, 0, 0)
+    return header + payload
+
+
+def sctp(source: int, destination: int, chunk: int, rest: bytes = bytes(16)) -> bytes:
+    """One chunk, its checksum still to be filled in; INIT is 1, DATA is 0."""
+    return struct.pack("!HHIIBBH", source, destination, 0, 0, chunk, 0, 4 + len(rest)) + rest
+
+
+def icmp(kind: int, code: int, quoted: bytes, rest: int = 0) -> bytes:
+    """An ICMP or ICMPv6 message, its checksum still to be filled in."""
+    return struct.pack("!BBHI", kind, code, 0, rest) + quoted

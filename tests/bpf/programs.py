@@ -93,8 +93,8 @@ class Programs:
         for each in objects:
             each.load(pins, {})
         self._objects = objects
-        self._home = home
-        self._fds = {name: fd for each in objects for name, fd in each.programs.items()}
+        self.home = home
+        self.fds = {name: fd for each in objects for name, fd in each.programs.items()}
         self._events: list[Any] = []
         self.contract: Contract = objects[0].contract
         self.maps = objects[0].maps
@@ -110,8 +110,8 @@ class Programs:
 
     def run(self, program: str, packet: bytes, ifindex: int, mark: int = 0) -> Outcome:
         before = dict(self._counters())
-        with netns.entered(self._home):
-            action, after, new_mark = run_program(self._fds[program], packet, ifindex, mark)
+        with netns.entered(self.home):
+            action, after, new_mark = run_program(self.fds[program], packet, ifindex, mark)
         counted = {
             key: (now[0] - before[key][0], now[1] - before[key][1])
             for key, now in self._counters()
@@ -123,8 +123,8 @@ class Programs:
 
     def flood(self, program: str, packet: bytes, ifindex: int, times: int) -> tuple[bool, int]:
         """One read of the ring buffer after ``times`` packets: whether that was all, and how many events."""
-        with netns.entered(self._home):
-            run_program(self._fds[program], packet, ifindex, 0, times)
+        with netns.entered(self.home):
+            run_program(self.fds[program], packet, ifindex, 0, times)
         everything = self._ring.consume()
         events, self._events = self._events, []
         return everything, len(events)

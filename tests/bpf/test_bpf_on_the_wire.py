@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,11 +16,12 @@ from typing import Any
 import pytest
 from cluster import GATEWAY_MAC, OVERLAY_SOURCE_MAC
 from packets import ETH_IPV4, ETH_IPV6, UDP, ethernet, ip, ports, vxlan
+from service_scene import Ends
 
 from tulle.kernel import libc, netns
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import add_address, add_veth, set_up
-from tulle.model.address import Address
+from tulle.model.address import Address, to_bytes
 from tulle.pod_to_pod import link
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.link import LinkSettings
@@ -62,7 +64,9 @@ class Wire:
 
     def dropped(self, ring: Any) -> str:
         """The reason of the one drop that is told."""
-        assert select.select([ring], [], [], 5)[0], "no drop is told"
+        waiting = select.poll()
+        waiting.register(ring, select.POLLIN)
+        assert waiting.poll(5000), "no drop is told"
         ring.consume()
         [event] = self.events
         return str(self.datapath.contract.enums["reason"](event.reason).name)
@@ -157,3 +161,38 @@ def test_frames_that_are_cut_off(wire: Wire, ethertype: int, length: int) -> Non
     malformed = wire.datapath.contract.enums["reason"]["DROP_MALFORMED"]
     assert {event.reason for event in wire.events} == {malformed}
     ring.close()
+
+
+@pytest.mark.parametrize("source", ELSEWHERE, ids=["v4", "v6"])
+def test_an_answer_of_a_service_by_the_overlays_device(wire: Wire, source: Address) -> None:
+    """It is translated there as on the uplink (S-20); real outer headers lead it there."""
+    six = source.version == 6
+    pod, vip = ip_address(POD.ips[six]), ip_address("fd00:10:96::7" if six else "10.96.0.7")
+    to_backend, from_backend = Ends(pod, 40000, vip, 80), Ends(source, 8080, pod, 40000)
+    note_answers(wire.datapath, from_backend, to_backend.back)
+    rest = struct.pack("!HH", 12, 0) + b"abcd"
+    frame = ethernet(GATEWAY_MAC, OVERLAY_SOURCE_MAC, from_backend.packet(UDP, rest))
+    with wire.listen() as listener:
+        wire.tell(vxlan(VNI, frame), SENDER)
+        expected = POD_MAC + GATEWAY_MAC + frame[12:14] + to_backend.back.packet(UDP, rest, 63)
+        assert any(listener.recv(2048) == expected for _ in range(20))
+
+
+def note_answers(datapath: Datapath, comes: Ends, becomes: Ends) -> None:
+    """As the client's first packet has it noted."""
+    kind = datapath.contract.enums["flow_kind"]["FLOW_TRANSLATED"]
+    now = int(time.clock_gettime(time.CLOCK_MONOTONIC))
+    datapath.maps["flows"][packed(datapath, comes)] = datapath.contract.pack(
+        "flow_state", becomes=packed(datapath, becomes), used=now, kind=kind
+    )
+
+
+def packed(datapath: Datapath, ends: Ends) -> bytes:
+    return datapath.contract.pack(
+        "flow",
+        source=to_bytes(ends.source),
+        destination=to_bytes(ends.destination),
+        source_port=socket.htons(ends.source_port),
+        destination_port=socket.htons(ends.destination_port),
+        protocol=UDP,
+    )

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,8 @@ from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 from tulle.kube.client import Client
 from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, PODS, SERVICES
 
-ENDS = str(Path(__file__).parents[1] / "ends.py")
+ENDS = ("python3", "-c", (Path(__file__).parents[1] / "ends.py").read_text())
+"""What to run in a Pod, which need not see the folder of these tests."""
 HERE, THERE = "node-1", "node-2"
 MODES = ("socket", "packet")
 FAMILIES = ("IPv4", "IPv6")
@@ -48,7 +48,7 @@ class Scene:
         self, name: str, node: str, ends: Sequence[str], labels: dict[str, str], **more: Any
     ) -> None:
         annotations = more.pop("annotations", {})
-        command = (sys.executable, ENDS, *ends) if ends else ("sleep", "infinity")
+        command = (*ENDS, *ends) if ends else ("sleep", "infinity")
         probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1} if ends else None
         if probe:
             more["readinessProbe"] = probe
@@ -73,7 +73,7 @@ class Scene:
 
     async def asked(self, place: str, address: str, times: int = 24) -> list[str]:
         """Who answered, or why nobody did."""
-        words = (sys.executable, ENDS, "ask", "tcp", address, "80", str(times), "64")
+        words = (*ENDS, "ask", "tcp", address, "80", str(times), "64")
         lines = (await self.pods.run(f"client-{place}", *words)).splitlines()
         return [(a := json.loads(line)).get("name") or a["error"] for line in lines]
 
@@ -129,7 +129,7 @@ async def test_an_annotation_leaves_sockets_alone(scene: Scene, client: Client) 
     address = (await scene.service("modes"))["IPv4"]
 
     async def mode(pod: str) -> str:
-        return (await scene.pods.run(pod, sys.executable, ENDS, "mode", address, "80")).strip()
+        return (await scene.pods.run(pod, *ENDS, "mode", address, "80")).strip()
 
     async def until(pod: str, wanted: str) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -194,8 +194,7 @@ def load(lab: Cluster, pods: Pods, pod: str, host: str) -> Iterator[list[dict[st
         pods.namespace,
         pod,
         "--",
-        sys.executable,
-        ENDS,
+        *ENDS,
         "load",
         host,
         "80",
@@ -228,7 +227,7 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
                 {
                     "name": "main",
                     "image": "host",
-                    "command": [sys.executable, ENDS, "serve", "one", "tcp", "8080"],
+                    "command": [*ENDS, "serve", "one", "tcp", "8080"],
                     "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
                     "lifecycle": {"preStop": {"exec": {"command": ["sleep", "1"]}}},
                 }

@@ -101,10 +101,10 @@ class Entries:
     def read_header(self, raw: bytes) -> Header:
         return Header(*self._set.unpack(raw))
 
-    def slots(self, number: int, count: int) -> list[bytes]:
+    def slots(self, number: int, indices: Iterable[int]) -> list[bytes]:
         """The keys of a set's backends."""
         pack = self._slot.pack
-        return [pack(number, index) for index in range(count)]
+        return [pack(number, index) for index in indices]
 
     def read_slot(self, raw: bytes) -> Sequence[int]:
         """(set, index)."""

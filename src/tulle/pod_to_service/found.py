@@ -106,7 +106,7 @@ def _find_strays(
     used = {port.set for port in found.ports.values()}
     asked = used | {port.serving for port in found.ports.values()}
     found.stray_sets = [entries.number(n) for n in headers if n not in used]
-    found.stray_slots = [key for n in slots if n not in used for key in entries.slots(n, len(slots[n]))]
+    found.stray_slots = [key for n in slots if n not in used for key in entries.slots(n, slots[n])]
     found.stray_members = [
         key for n in members if n not in asked for key in entries.members(n, b"".join(members[n]))
     ]

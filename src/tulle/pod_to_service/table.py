@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tulle.errors import KernelError
-from tulle.kernel import libc
 from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import Map
 from tulle.kube.resources import Key
 from tulle.model.address import Network, mapped_length, to_bytes
 from tulle.pod_to_service.entries import Content, Entries, Header, split
 from tulle.pod_to_service.found import Found, Port, read_table
+from tulle.pod_to_service.leads import Leads
 from tulle.pod_to_service.plan import Backend, PortPlan
 
 log = logging.getLogger(__name__)
@@ -55,28 +55,17 @@ class Garbage:
 
 @dataclass(slots=True)
 class _Batch:
-    """What is to be written."""
+    """What is to be written: ``fresh`` for new indices, ``services`` for known ones; ``taken`` was found."""
 
     backends: dict[bytes, bytes] = field(default_factory=dict)
     members: dict[bytes, bytes] = field(default_factory=dict)
     sets: dict[bytes, bytes] = field(default_factory=dict)
+    fresh: dict[int, bytes] = field(default_factory=dict)
     services: dict[bytes, bytes] = field(default_factory=dict)
-    frontends: dict[bytes, bytes] = field(default_factory=dict)
-    gone: list[bytes] = field(default_factory=list)
-
-    def prepare(self, maps: Mapping[str, Map]) -> None:
-        """What nobody is led to yet."""
-        for name in ("backends", "members", "sets"):
-            _update(maps[name], getattr(self, name))
-
-    def switch(self, maps: Mapping[str, Map]) -> None:
-        """An address may change hands: what is wanted now is not gone."""
-        _update(maps["services"], self.services)
-        _update(maps["frontends"], self.frontends)
-        maps["frontends"].discard_all([key for key in self.gone if key not in self.frontends])
+    taken: list[Port] = field(default_factory=list)
 
     def as_garbage(self) -> Garbage:
-        return Garbage(list(self.sets), list(self.backends), list(self.members))
+        return Garbage(list(self.sets), list(self.backends), list(self.members), list(self.fresh))
 
 
 class Table:
@@ -91,14 +80,13 @@ class Table:
         self._entries = Entries(contract)
         self._contract = contract
         self._ports: dict[Key, dict[PortName, Port]] = {}
-        self._frontends: dict[Key, dict[bytes, bytes]] = {}
         self._found: Found | None = read_table(maps, self._entries)
         self._next_index = max(self._entries.first, self._found.last_index + 1)
         self._next_set = self._found.last_set + 1
         self._free_indices: list[int] = []
         self._garbage = Garbage()
-        self._deletions = 0  # batches that took frontends out
-        self._unseen = 0  # and how many of them no program can see any more
+        self._leads = Leads(maps["frontends"], self._found.frontends)
+        self._changed: list[PortName] = []
         self.own: frozenset[bytes] = frozenset()
 
     def apply(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> list[PortName]:
@@ -113,51 +101,65 @@ class Table:
             before = self._ports.get(key, {})
             ports[key] = {n: self._port(n, p, before.get(n), batch, garbage) for n, p in _named(key, plan)}
             frontends[key] = self._wanted_frontends(ports[key], plan)
-            self._compare_frontends(self._frontends.get(key, {}), frontends[key], batch)
             for name in before.keys() - ports[key].keys():
                 self._retire(before[name], garbage, with_index=True)
             changed += [n for n, p in ports[key].items() if before.get(n) != p]
             changed += before.keys() - ports[key].keys()
-        self._write(batch)
-        self._keep(ports, frontends)
+        self._switch(batch)
+        self._keep(ports)
         self._garbage.add(garbage)
+        self._changed += changed
+        self._leads.lead(frontends)
+        changed, self._changed = self._changed, []
         return changed
 
-    def _write(self, batch: _Batch) -> None:
+    def _switch(self, batch: _Batch) -> None:
+        """Writes what nobody is led to yet, which may fail; then the words that lead there, which cannot."""
+        number = self._entries.number
         try:
-            batch.prepare(self._maps)
+            for name in ("backends", "members", "sets"):
+                _update(self._maps[name], getattr(batch, name))
+            _update(self._maps["services"], {number(i): value for i, value in batch.fresh.items()})
         except KernelError:
             self._garbage.add(batch.as_garbage())
+            if self._found:
+                self._found.ports |= {port.index: port for port in batch.taken}
             raise
-        if batch.frontends and self._unseen < self._deletions:
-            libc.await_readers()
-            self._unseen = self._deletions
-        batch.switch(self._maps)
-        self._deletions += bool(batch.gone)
+        _update(self._maps["services"], batch.services)
+
+    def _keep(self, ports: Mapping[Key, dict[PortName, Port]]) -> None:
+        for key, each in ports.items():
+            if each:
+                self._ports[key] = each
+            else:
+                self._ports.pop(key, None)
 
     def _port(
         self, name: PortName, plan: PortPlan, before: Port | None, batch: _Batch, garbage: Garbage
     ) -> Port:
         content = self._entries.content(plan)
-        if before is None:
-            before = self._take_over(plan)
+        if before is None and (before := self._take_over(plan)):
+            batch.taken.append(before)
         if before is not None and before.content == content:
             return before
-        index = before.index if before else self._new_index()
-        if before is not None:
+        if before is None:
+            port = self._write_set(self._new_index(), content, batch)
+            batch.fresh[port.index] = self._entries.number(port.set)
+        else:
             self._retire(before, garbage, with_index=False)
-        return self._write_set(index, content, batch)
+            port = self._write_set(before.index, content, batch)
+            batch.services[self._entries.number(port.index)] = self._entries.number(port.set)
+        return port
 
     def _write_set(self, index: int, content: Content, batch: _Batch) -> Port:
         entries, number, serving = self._entries, self._new_set(), 0
         if content.serving:
             serving = number if content.serving == content.backends else self._new_set()
         header = Header(index, content.size, content.affinity, serving, content.on_empty)
-        slots = entries.slots(number, content.size)
+        slots = entries.slots(number, range(content.size))
         batch.backends.update(zip(slots, split(content.backends), strict=True))
         batch.members.update(dict.fromkeys(self._member_keys(number, serving, content), b"\1"))
         batch.sets[entries.number(number)] = entries.header(header)
-        batch.services[entries.number(index)] = entries.number(number)
         return Port(index, number, serving, content)
 
     def _member_keys(self, number: int, serving: int, content: Content) -> list[bytes]:
@@ -171,7 +173,7 @@ class Table:
     def _retire(self, port: Port, garbage: Garbage, with_index: bool) -> None:
         entries = self._entries
         garbage.sets.append(entries.number(port.set))
-        garbage.slots += entries.slots(port.set, port.content.size)
+        garbage.slots += entries.slots(port.set, range(port.content.size))
         garbage.members += self._member_keys(port.set, port.serving, port.content)
         if with_index:
             garbage.indices.append(port.index)
@@ -190,28 +192,6 @@ class Table:
                     wanted[entries.frontend(frontend)] = entries.number(port.index)
         return wanted
 
-    def _compare_frontends(
-        self, before: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes], batch: _Batch
-    ) -> None:
-        known = self._found.frontends if self._found else {}
-        batch.frontends |= {
-            key: value for key, value in wanted.items() if (before.get(key) or known.get(key)) != value
-        }
-        batch.gone += [key for key in before if key not in wanted]
-
-    def _keep(
-        self, ports: Mapping[Key, dict[PortName, Port]], frontends: dict[Key, dict[bytes, bytes]]
-    ) -> None:
-        for key, each in ports.items():
-            if each:
-                self._ports[key], self._frontends[key] = each, frontends[key]
-            else:
-                self._ports.pop(key, None)
-                self._frontends.pop(key, None)
-            if self._found:
-                for frontend in frontends[key]:
-                    self._found.frontends.pop(frontend, None)
-
     def _take_over(self, plan: PortPlan) -> Port | None:
         """What an earlier agent wrote for the same frontend: its index stays, its set if that is right."""
         if self._found is None or not plan.frontends:
@@ -223,26 +203,26 @@ class Table:
         """Once, when every Service has been planned: what an earlier agent left and nobody asked for goes."""
         if self._found is None:
             return
-        batch, garbage = _Batch(gone=list(self._found.frontends)), Garbage()
+        garbage = Garbage()
         for port in self._found.ports.values():
             self._retire(port, garbage, with_index=True)
         garbage.sets += self._found.stray_sets
         garbage.slots += self._found.stray_slots
         garbage.members += self._found.stray_members
-        self._write(batch)
+        self._leads.forget_found()
         self._garbage.add(garbage)
         self._found = None
 
     def take_garbage(self) -> Garbage:
         """What was taken out since the last call: for ``free``, after ``libc.await_readers``."""
         garbage, self._garbage = self._garbage, Garbage()
-        garbage.deletions = self._deletions if self._unseen < self._deletions else 0
+        garbage.deletions = self._leads.deletions
         return garbage
 
     def free(self, garbage: Garbage) -> None:
         """Deletes what no program can see any more. Raises ``KernelError``."""
         none = self._entries.number(0)
-        self._unseen = max(self._unseen, garbage.deletions)
+        self._leads.are_unseen(garbage.deletions)
         _update(self._maps["services"], {self._entries.number(i): none for i in garbage.indices})
         self._maps["sets"].discard_all(garbage.sets)
         self._maps["backends"].discard_all(garbage.slots)
