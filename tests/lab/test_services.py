@@ -16,10 +16,14 @@ import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 
 from tulle.kube.client import Client
-from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, PODS, SERVICES
+from tulle.kube.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SERVICES
 
-ENDS = ("python3", "-c", (Path(__file__).parents[1] / "ends.py").read_text())
-"""What to run in a Pod, which need not see the folder of these tests."""
+ENDS = ("python3", "/ends/ends.py")
+MOUNT = {
+    "volumeMounts": [{"name": "ends", "mountPath": "/ends"}],
+    "volumes": [{"name": "ends", "configMap": {"name": "ends"}}],
+}
+"""Pods need not see the folder of these tests: they get what they run from a ConfigMap."""
 HERE, THERE = "node-1", "node-2"
 MODES = ("socket", "packet")
 FAMILIES = ("IPv4", "IPv6")
@@ -33,6 +37,9 @@ class Scene:
         self._client = client
 
     async def set_up(self) -> None:
+        text = (Path(__file__).parents[1] / "ends.py").read_text()
+        body = {"metadata": {"name": "ends"}, "data": {"ends.py": text}}
+        await self._client.create(CONFIGMAPS, body, self.pods.namespace)
         for name, node in (("L", HERE), ("R", THERE)):
             await self._pod(
                 f"server-{name.lower()}", node, ("serve", name, "tcp", "8080"), {"role": "server"}
@@ -47,12 +54,10 @@ class Scene:
     async def _pod(
         self, name: str, node: str, ends: Sequence[str], labels: dict[str, str], **more: Any
     ) -> None:
-        annotations = more.pop("annotations", {})
         command = (*ENDS, *ends) if ends else ("sleep", "infinity")
-        probe = {"tcpSocket": {"port": 8080}, "periodSeconds": 1} if ends else None
-        if probe:
-            more["readinessProbe"] = probe
-        await self.pods.create(name, *command, labels=labels, annotations=annotations, nodeName=node, **more)
+        if ends:
+            more["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        await self.pods.create(name, *command, labels=labels, nodeName=node, **MOUNT, **more)
 
     async def service(self, name: str, **spec: Any) -> dict[str, str]:
         """Its addresses by family; returns once every client sees it as every other one."""
@@ -230,8 +235,10 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
                     "command": [*ENDS, "serve", "one", "tcp", "8080"],
                     "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
                     "lifecycle": {"preStop": {"exec": {"command": ["sleep", "1"]}}},
+                    "volumeMounts": MOUNT["volumeMounts"],
                 }
             ],
+            "volumes": MOUNT["volumes"],
         },
     }
     spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}

@@ -40,10 +40,11 @@ def verify(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the Pods for a closer look.")] = False,
 ) -> None:
-    """Prove the Kubernetes network model on a live cluster, whoever built its network.
+    """Prove the Kubernetes network model, Services and names on a live cluster, whoever built its network.
 
     Three Pods are started on each node, in a namespace of their own that is deleted at the end, and
-    everyone talks to everyone. Exit code 0: every sentence of the model holds; 1: one does not.
+    everyone talks to everyone, to a set of Services, and to the cluster DNS. Exit code 0: every sentence
+    holds; 1: one does not. A cluster without Services or DNS fails, and is told so.
     """
     from tulle.kube.config import resolve
     from tulle.verify.run import Options

@@ -105,14 +105,23 @@ def _by_name(objects: Mapping[tuple[str, str], Pod]) -> dict[str, Pod]:
     return {pod_name: value for (_, pod_name), value in objects.items()}
 
 
-class Question(msgspec.Struct, frozen=True):
-    """One check as ``probe check`` takes it."""
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One check as ``probe check`` takes it; which fields it needs depends on its kind.
+
+    ``timed`` is what is judged by the time it takes.
+    """
 
     id: int
     kind: str
-    address: str
-    port: int
-    size: int
+    address: str = ""
+    port: int = 0
+    size: int = 0
+    transport: str = ""
+    wanted: Sequence[str] = ()
+    tries: int = 0
+    name: str = ""
+    type: str = ""
+    timed: bool = False
 
 
 class _Questions(msgspec.Struct, frozen=True):

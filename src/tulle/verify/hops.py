@@ -130,10 +130,15 @@ def _misdirected(result: Outcome, addresses: Mapping[str, str]) -> str:
     check = result.check
     if result.peer is None or not result.sources or result.peer in result.sources:
         return f"{check.address} leads to another Pod"
-    owner = addresses.get(result.peer)
+    return nat(result.peer, addresses)
+
+
+def nat(peer: str, addresses: Mapping[str, str]) -> str:
+    """Who puts ``peer`` in the place of a Pod's own address."""
+    owner = addresses.get(peer)
     if owner is None:
-        return f"NAT on the way: the source becomes {result.peer}, which is no node's and no Pod's address"
-    return f"NAT at {owner}: the source becomes {result.peer}"
+        return f"NAT on the way: the source becomes {peer}, which is no node's and no Pod's address"
+    return f"NAT at {owner}: the source becomes {peer}"
 
 
 def _segment(check: Check, pattern: Pattern) -> tuple[str, Scope]:

@@ -36,18 +36,43 @@ class Interface(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """As ``probe check`` reports it: ``name`` answered, and saw the source as ``peer`` if that is known."""
+    """As ``probe check`` reports it: ``name`` answered, and saw the source as ``peer`` if that is known.
+
+    Of many tries: ``met`` are those who answered and as whom they saw the source, ``shown`` as which
+    ``address port`` the client was shown them, ``failed`` how many tries had no answer. Of a question for a
+    name: ``rcode`` and ``records``. ``seconds`` is the time that it took.
+    """
 
     id: int
     name: str | None = None
     peer: str | None = None
     error: str | None = None
+    met: dict[str, tuple[str, ...]] = {}
+    shown: tuple[str, ...] = ()
+    failed: int = 0
+    rcode: str = ""
+    records: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Resolver(msgspec.Struct, frozen=True):
+    """What a Pod's ``/etc/resolv.conf`` says, as ``probe check`` reports it."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+    def zone(self, namespace: str) -> str | None:
+        """The cluster's domain: what follows ``NAMESPACE.svc.`` in the search path of a Pod."""
+        prefix = f"{namespace}.svc."
+        found = (name.removeprefix(prefix) for name in self.search if name.startswith(prefix))
+        return next((name.rstrip(".") for name in found), None)
 
 
 class Report(msgspec.Struct, frozen=True):
     """Everything that one container found out; ``failure`` says why it could not even be asked."""
 
     interfaces: tuple[Interface, ...] = ()
+    resolver: Resolver = Resolver()
     results: tuple[Answer, ...] = ()
     failure: str = ""
 

@@ -14,9 +14,15 @@ LAB_MARK: Final = "tulle.dev/lab"
 """A Node with this annotation belongs to a lab on this machine."""
 LAB_IMAGE: Final = "tulle.dev/host"
 DEFAULT_IMAGE: Final = f"tulle:{__version__}"
+ROLE: Final = "tulle.dev/verify"
+"""The label that tells Services which Pods are theirs."""
+SUBDOMAIN: Final = "headless"
+"""Pods with it have a name of their own below the Service of that name."""
+_IN_PACKETS: Final = {"tulle.dev/socket-services": "false"}
 LABELS: Final = {"app.kubernetes.io/name": "tulle-verify"}
 MAIN_PORT: Final = 8099
 SECOND_PORT: Final = 8098
+PORT_NAME: Final = "main"
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Wanted:
     port: int
     containers: tuple[str, ...] = (MAIN,)
     host_network: bool = False
+    packets: bool = False
 
 
 def choose_image(name: str | None, nodes: Sequence[dict[str, Any]]) -> Image:
@@ -51,12 +58,16 @@ def choose_image(name: str | None, nodes: Sequence[dict[str, Any]]) -> Image:
 
 
 def wanted(nodes: Sequence[str], host_port: int) -> list[Wanted]:
-    """For each node: a Pod of two containers, a second Pod, and one on the host network."""
+    """For each node: a Pod of two containers, a second Pod, and one on the host network.
+
+    Where Tulle is the network, the second Pod has its Services per packet and the others at their sockets;
+    to other networks its annotation says nothing.
+    """
     pods: list[Wanted] = []
     for number, node in enumerate(nodes, start=1):
         pods += [
             Wanted(f"a-{number}", node, "a", MAIN_PORT, (MAIN, SECOND)),
-            Wanted(f"b-{number}", node, "b", MAIN_PORT),
+            Wanted(f"b-{number}", node, "b", MAIN_PORT, packets=True),
             Wanted(f"host-{number}", node, "host", host_port, host_network=True),
         ]
     return pods
@@ -73,10 +84,17 @@ def pod(want: Wanted, image: Image) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": want.pod, "labels": LABELS},
+        "metadata": {
+            "name": want.pod,
+            "labels": LABELS | {ROLE: "host" if want.host_network else "pod"},
+            "annotations": _IN_PACKETS if want.packets else {},
+        },
         "spec": {
             "nodeName": want.node,
             "hostNetwork": want.host_network,
+            "dnsPolicy": "ClusterFirstWithHostNet" if want.host_network else "ClusterFirst",
+            "hostname": want.pod,
+            "subdomain": SUBDOMAIN,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 1,
@@ -91,12 +109,15 @@ def _container(want: Wanted, name: str, image: Image) -> dict[str, Any]:
     port = want.port if name == MAIN else SECOND_PORT
     http = {"httpGet": {"port": port, "path": "/"}}
     action: dict[str, Any] = http if want.role == "a" else {"tcpSocket": {"port": port}}
+    # A port that a host-network Pod declares would be one that the scheduler reserves on the node.
+    named = name == MAIN and not want.host_network
     return {
         "name": name,
         "image": image.name,
         "imagePullPolicy": "IfNotPresent",
         "command": image.probe("serve", "--name", want.pod, "--port", str(port)),
         "securityContext": {"capabilities": {"add": ["NET_RAW"]}},
+        "ports": [{"name": PORT_NAME, "containerPort": port}] if named else [],
         "readinessProbe": action | {"periodSeconds": 1, "timeoutSeconds": 1},
         "resources": {"requests": {"cpu": "5m", "memory": "24Mi"}},
     }

@@ -17,7 +17,10 @@ EVERYWHERE: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
 
 @dataclass(frozen=True)
 class Place:
-    """One of verify's Pods. ``role`` tells the Pods of a node apart; ``host`` is the host-network one."""
+    """One of verify's Pods. ``role`` tells the Pods of a node apart; ``host`` is the host-network one.
+
+    ``packets``: Services are done for its packets, not at its sockets, if the network knows both ways.
+    """
 
     pod: str
     node: str
@@ -26,6 +29,7 @@ class Place:
     addresses: tuple[str, ...]
     containers: tuple[str, ...] = (MAIN,)
     host_network: bool = False
+    packets: bool = False
 
     def __str__(self) -> str:
         return f"{self.node}/{self.role}"

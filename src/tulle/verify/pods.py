@@ -77,7 +77,14 @@ def is_settled(pod: Pod | None) -> bool:
 def place(want: Wanted, pod: Pod) -> Place:
     """A Pod that runs."""
     return Place(
-        want.pod, want.node, want.role, want.port, ips(pod), want.containers, host_network=want.host_network
+        want.pod,
+        want.node,
+        want.role,
+        want.port,
+        ips(pod),
+        want.containers,
+        host_network=want.host_network,
+        packets=want.packets,
     )
 
 

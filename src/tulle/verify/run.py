@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 
 from tulle.errors import ConfigError
@@ -14,6 +15,7 @@ from tulle.verify import hops, judge
 from tulle.verify.cluster import Question, ask, own_namespace, settled_pods, start_pods
 from tulle.verify.judge import Row
 from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, wanted
+from tulle.verify.paths import Paths
 from tulle.verify.plan import EVERYWHERE, MAIN, SECOND, Check, Place, families_of, plan
 from tulle.verify.pods import (
     Pod,
@@ -24,6 +26,7 @@ from tulle.verify.pods import (
     place,
     problem,
 )
+from tulle.verify.service_run import Ground, services_and_names, start_services
 from tulle.verify.statements import TRAFFIC, Family
 
 HOST_PORTS = range(20_000, 30_000)
@@ -66,6 +69,17 @@ class Stage:
     status_addresses: Mapping[str, frozenset[str]]
 
 
+@dataclass(frozen=True)
+class Network:
+    """What the Pods found out of each other; ``broken`` says where, by the place in ``outcomes``."""
+
+    rows: list[Row]
+    reports: judge.Reports
+    outcomes: list[judge.Outcome]
+    broken: dict[int, str]
+    of_nodes: judge.NodeAddresses
+
+
 async def verify(client: Client, options: Options, progress: Progress) -> Verdict:
     """Raises :class:`ConfigError` if there is no node to test, and the errors of :class:`Client`."""
     nodes = (await client.list(NODES)).items
@@ -79,6 +93,7 @@ async def verify(client: Client, options: Options, progress: Progress) -> Verdic
     names = [node["metadata"]["name"] for node in ready]
     wants = wanted(names, secrets.choice(HOST_PORTS))
     async with own_namespace(client, options.keep) as namespace:
+        refused = await start_services(client, namespace)
         pods, rows = await _pods(client, namespace, wants, image, options, progress)
         places = [place(want, pods[want.pod]) for want in wants if is_running(pods.get(want.pod, {}))]
         stage = Stage(
@@ -86,7 +101,12 @@ async def verify(client: Client, options: Options, progress: Progress) -> Verdic
             options.families or families_of(places),
             {node["metadata"]["name"]: node_addresses(node) for node in ready},
         )
-        rows += await _network(client, namespace, stage, image, options, progress)
+        network = await _network(client, namespace, stage, image, options, progress)
+        ground = _ground(namespace, stage, network)
+        rows += network.rows + refused
+        rows += await services_and_names(
+            client, ground, image, options.check_timeout, partial(progress, "Pods ask for Services and names")
+        )
     return Verdict(rows, notes, namespace)
 
 
@@ -117,7 +137,7 @@ async def _pods(
 
 async def _network(
     client: Client, namespace: str, stage: Stage, image: Image, options: Options, progress: Progress
-) -> list[Row]:
+) -> Network:
     """Every check, and then what it all means."""
     checks = plan(stage.places, stage.families)
     questions = _questions(checks, stage)
@@ -132,9 +152,26 @@ async def _network(
     )
     claims = claimed_addresses((await client.list(PODS)).items)
     status = frozenset[str]().union(*stage.status_addresses.values())
+    of_nodes = _node_addresses(stage, reports)
+    outcomes = _outcomes(checks, reports, of_nodes)
+    broken = hops.find(outcomes, _owners(stage, of_nodes))
     rows = list(judge.own_ips(stage.places, claims, status, reports, stage.families))
     rows += _inside(stage, reports, len(checks))
-    return rows + _judged(checks, reports, stage)
+    rows += [judge.row(result, broken.get(number, "")) for number, result in enumerate(outcomes)]
+    return Network(rows, reports, outcomes, broken, of_nodes)
+
+
+def _ground(namespace: str, stage: Stage, network: Network) -> Ground:
+    """What the checks of Services and names are judged by."""
+    return Ground(
+        namespace=namespace,
+        places=stage.places,
+        families=stage.families,
+        nodes=network.of_nodes,
+        owners=_owners(stage, network.of_nodes),
+        paths=Paths(network.outcomes, network.broken),
+        resolvers={place.pod: network.reports[place.pod, MAIN].resolver for place in stage.places},
+    )
 
 
 def _node_addresses(stage: Stage, reports: judge.Reports) -> dict[str, frozenset[str]]:
@@ -187,14 +224,13 @@ def _inside(stage: Stage, reports: judge.Reports, first: int) -> list[Row]:
     return rows
 
 
-def _judged(checks: Sequence[Check], reports: judge.Reports, stage: Stage) -> list[Row]:
+def _outcomes(
+    checks: Sequence[Check], reports: judge.Reports, of_nodes: judge.NodeAddresses
+) -> list[judge.Outcome]:
     answers = {answer.id: answer for report in reports.values() for answer in report.results}
-    of_nodes = _node_addresses(stage, reports)
-    outcomes = [
+    return [
         judge.outcome(
             check, answers.get(number), reports[check.source.pod, check.container].failure, of_nodes
         )
         for number, check in enumerate(checks)
     ]
-    broken = hops.find(outcomes, _owners(stage, of_nodes))
-    return [judge.row(result, broken.get(number, "")) for number, result in enumerate(outcomes)]

@@ -1,4 +1,7 @@
-"""The Kubernetes network model, sentence by sentence (BEHAVIOURS N-01 to N-07, N-20)."""
+"""What Kubernetes promises of its network, sentence by sentence.
+
+The network model (BEHAVIOURS N-01 to N-07, N-20), Services (S-20 to S-60, N-09), names (D-02 to D-24).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,22 @@ STATEMENTS: Final = {
     "node-to-pod": "Agents on a node reach all Pods of that node",
     "host-to-pod": "Host-network Pods reach all Pods of other nodes without NAT",
     "pod-to-host": "Pods reach the host-network Pods of all nodes",
+    "endpoints": "EndpointSlices list the ready Pods of a Service, and nobody else",
+    "service": "Every Pod and every node reaches Services at their addresses",
+    "service-endpoints": "A Service leads to each of its endpoints, and to nobody else",
+    "hairpin": "Pods reach themselves through a Service",
+    "service-shown": "Clients of a Service are shown its address",
+    "service-source": "The endpoints of a Service see the client by its own IP",
+    "affinity": "Session affinity keeps a client at one endpoint",
+    "local": "A Service with internalTrafficPolicy Local stays on the node",
+    "refusal": "No endpoint, or an undefined port: Services refuse at once",
+    "name-service": "The name of a Service leads to its addresses",
+    "name-headless": "A headless name leads to all endpoints, and each has its own",
+    "name-srv": "Named ports have SRV records",
+    "name-ptr": "Addresses lead back to names",
+    "name-external": "The name of an ExternalName Service leads to another name",
+    "name-missing": "A name that does not exist is denied at once",
+    "name-library": "The resolver library finds full names, and short ones too",
 }
 
 

@@ -17,7 +17,7 @@ NODE_ADDRESSES = {
 def _places(number: int, node: str) -> list[Place]:
     def pod(role: str, last: int, containers: tuple[str, ...]) -> Place:
         addresses = (f"10.244.{number}.{last}", f"fd00:244:{number}::{last}")
-        return Place(f"{role}-{number}", node, role, 8099, addresses, containers)
+        return Place(f"{role}-{number}", node, role, 8099, addresses, containers, packets=role == "b")
 
     host = (f"172.30.0.{number}", f"fd00:30::{number}")
     return [

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tulle.verify.probe.client import check_all
 from tulle.verify.probe.interfaces import interfaces
+from tulle.verify.probe.names import resolver
 from tulle.verify.probe.server import Server
 
 
@@ -20,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="answer on TCP and UDP, both families")
     serve.add_argument("--port", type=int, default=8099, help="(default: %(default)s)")
     serve.add_argument("--name", required=True, help="what to answer as; the Pod's name")
-    commands.add_parser("check", help='read {"timeout": s, "checks": […]}, print {"interfaces", "results"}')
+    commands.add_parser("check", help="read {timeout, checks} and print what was found, in JSON")
     options = parser.parse_args(arguments)
     return _serve(options.name, options.port) if options.command == "serve" else _check()
 
@@ -38,7 +39,7 @@ def _check() -> int:
     """One line, not until the end of the file: older API servers cannot pass that on."""
     asked = json.loads(sys.stdin.buffer.readline())
     results = asyncio.run(check_all(asked["checks"], asked["timeout"]))
-    print(json.dumps({"interfaces": interfaces(), "results": results}))
+    print(json.dumps({"interfaces": interfaces(), "resolver": resolver(), "results": results}))
     return 0
 
 

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tulle.verify.probe import icmp
+from tulle.verify.probe import icmp, names, service
 from tulle.verify.probe.wire import decode, encode, family_of, payload
 
-AT_ONCE = 64
+AT_ONCE = 128
 ATTEMPTS = 3
 """Datagrams may be lost on a healthy network: so many are tried within a check's time."""
 
@@ -25,9 +25,10 @@ class Unanswered(Exception):
 
 
 async def check_all(checks: list[dict[str, Any]], timeout: float) -> list[Answer]:
-    """``[{id, name, peer, error}]`` for ``[{id, kind, address, port, size}]``; ``timeout`` is seconds each.
+    """``[{id, name, peer, error, …}]`` for ``[{id, kind, …}]``; ``timeout`` is seconds each.
 
-    ``name`` and ``peer`` are who answered and as whom it saw us, None where that is not known.
+    ``name`` and ``peer`` are who answered and as whom it saw us, None where that is not known. What is
+    judged by the time it took comes first, as so many others at once would be what takes the time.
     """
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -37,7 +38,13 @@ async def check_all(checks: list[dict[str, Any]], timeout: float) -> list[Answer
                 check, timeout
             )
 
-    return await asyncio.gather(*(bounded(check) for check in checks))
+    timed = [check for check in checks if check.get("timed")]
+    rest = [check for check in checks if not check.get("timed")]
+    return [
+        answer
+        for group in (timed, rest)
+        for answer in await asyncio.gather(*(bounded(check) for check in group))
+    ]
 
 
 async def _check(check: dict[str, Any], timeout: float) -> Answer:
@@ -143,4 +150,8 @@ KINDS: dict[str, Callable[[dict[str, Any], float, list[str]], Awaitable[Answer]]
     "udp": _udp,
     "icmp": _icmp,
     "bind": _bind,
+    "reach": service.reach,
+    "refuse": service.refuse,
+    "query": names.query,
+    "library": names.library,
 }
