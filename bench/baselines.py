@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.namespaces import configure, ip, make, make_bridges_plain
 from bench.nodes import wires
-from tulle.lab.spec import Host
+from tulle.lab.spec import Host, Spec, topology
 
 _FORWARD = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 _GATEWAYS = ("169.254.1.1", "fe80::1")
@@ -57,6 +58,20 @@ def between_nodes(folder: Path, stack: ExitStack) -> tuple[Pair, Pair]:
     return direct, Pair(pods[0], pods[1], _pod_addresses(second))
 
 
+def routed_pods(folder: Path, stack: ExitStack) -> tuple[Path, Pair]:
+    """A node, and two Pods on it that its own routes connect."""
+    plan = topology(Spec(nodes=1))
+    node = make(folder / "node", stack)
+    configure(node, _FORWARD)
+    cidrs = plan.nodes[0].pod_cidrs
+    ends = [tuple(str(cidr[number]) for cidr in cidrs) for number in (2, 3)]
+    pods = [
+        _plug_routed(folder / f"pod-{number}", stack, node, f"pod-{number}", addresses)
+        for number, addresses in enumerate(ends, 1)
+    ]
+    return node, Pair(pods[0], pods[1], ends[1])
+
+
 def vxlan(folder: Path, stack: ExitStack) -> Pair:
     """On each of two nodes a bridge, on it a Pod and a VXLAN device: one Ethernet for all Pods.
 
@@ -96,14 +111,20 @@ def _plug(name: str, pod: Path, mtu: int = 1500) -> list[str]:
 
 
 def _routed_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Host) -> Path:
+    """A Pod, and on its node the way to the other node's."""
+    pod = _plug_routed(folder, stack, node, "pod", _pod_addresses(host))
+    configure(node, _FORWARD)
+    ways = zip(peer.pod_cidrs, peer.addresses, strict=True)
+    ip(node, [f"route add {cidr} via {via.ip}" for cidr, via in ways])
+    return pod
+
+
+def _plug_routed(folder: Path, stack: ExitStack, node: Path, link: str, addresses: Sequence[str]) -> Path:
     """A Pod as Tulle connects it, with fixed neighbours and an address without a subnet, but no eBPF."""
     pod = make(folder, stack)
-    ip(node, [*_plug("pod", pod), f"link set pod address {_GATEWAY_MAC}"])
+    ip(node, [*_plug(link, pod), f"link set {link} address {_GATEWAY_MAC}"])
     ip(pod, [f"link set eth0 address {_POD_MAC}", "link set eth0 up"])
-    configure(node, _FORWARD)
-    for address, cidr, via, gateway in zip(
-        _pod_addresses(host), peer.pod_cidrs, peer.addresses, _GATEWAYS, strict=True
-    ):
+    for address, gateway in zip(addresses, _GATEWAYS, strict=True):
         ip(
             pod,
             [
@@ -116,9 +137,8 @@ def _routed_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Ho
         ip(
             node,
             [
-                f"route add {address} dev pod",
-                f"neighbour add {address} lladdr {_POD_MAC} dev pod nud permanent",
-                f"route add {cidr} via {via.ip}",
+                f"route add {address} dev {link}",
+                f"neighbour add {address} lladdr {_POD_MAC} dev {link} nud permanent",
             ],
         )
     return pod

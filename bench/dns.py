@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import select
+import statistics
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench import naming
 from bench.statistics import Figure, percentile
 from tulle.errors import LabError
 from tulle.kernel import netns, prerequisites
@@ -20,6 +22,7 @@ _SERVICES = 10_000
 _ADDRESS = "10.96.0.10"
 _SECONDS = 4
 _HALF = 6_000  # queries a second at which the latency counts: half of what is promised
+_NEW = 50  # Services that are created in a round
 _PATIENCE = 20.0
 _NOBODY = """
 apiVersion: v1
@@ -36,6 +39,7 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
     prerequisites.require_command("dnsperf", "measuring DNS", "dnsperf")
     _write(folder)
     found: dict[str, list[float]] = {"hits": [], "misses": [], "tcp": [], "p99": [], "memory": []}
+    found |= {"p50": [], "longest": []}
     with _server(folder) as (place, server):
         for number in range(rounds):
             tick(f"round {number + 1} of {rounds}")
@@ -45,6 +49,9 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
             half = _dnsperf(place, folder / "hits", "-v", "-Q", str(_HALF))
             found["p99"].append(_p99(half) * 1000)
             found["memory"].append(_resident(server))
+            soonest = naming.delays(folder / f"naming-{number}", _SERVICES, _NEW)
+            found["p50"].append(statistics.median(soonest))
+            found["longest"].append(max(soonest))
     size = f"{_SERVICES:,} Services"
     return [
         Figure("dns", f"cluster names, {size}, UDP", "1/s", tuple(found["hits"]), 12_000),
@@ -52,6 +59,8 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
         Figure("dns", "cluster names, TCP", "1/s", tuple(found["tcp"])),
         Figure("dns", f"answer at {_HALF:,} queries/s, p99", "ms", tuple(found["p99"]), 3, "lower"),
         Figure("dns", f"memory of the worker, {size}", "MB", tuple(found["memory"]), 60, "lower"),
+        Figure("dns", "a new Service has its name, p50", "ms", tuple(found["p50"]), 50, "lower"),
+        Figure("dns", "a new Service has its name, longest", "ms", tuple(found["longest"]), 50, "lower"),
     ]
 
 

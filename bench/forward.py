@@ -16,10 +16,10 @@ from tulle.errors import LabError
 
 _SOURCE = Path(__file__).with_name("rr.c")
 _BUILD = Path(".build")
-_PORT = "5201"
-_MILLISECONDS = 300  # of measuring, after a warm-up
-_PATIENCE = 15.0  # seconds for one run
-_FAMILIES = ("IPv4", "IPv6")
+PORT = "5201"
+MILLISECONDS = 300  # of measuring, after a warm-up
+PATIENCE = 15.0  # seconds for one run
+FAMILIES = ("IPv4", "IPv6")
 
 Samples = dict[tuple[str, str, str], list[float]]
 """Rates by variant, mode and family; one value per round."""
@@ -63,19 +63,19 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
 
     Raises ``LabError`` or ``KernelError`` when a variant cannot be set up.
     """
-    program = _compile()
+    program = compile_program()
     cpu = str(max(os.sched_getaffinity(0)))
     samples: Samples = {}
     with ExitStack() as stack:
         pairs = _build(folder, stack)
         for pair in pairs.values():
-            _serve(pair, program, cpu, stack)
-        cases = [(v, m, f) for m in MODES for f in range(len(_FAMILIES)) for v in pairs]
+            serve(pair.server, program, cpu, stack)
+        cases = [(v, m, f) for m in MODES for f in range(len(FAMILIES)) for v in pairs]
         for number in range(rounds):
             tick(f"round {number + 1} of {rounds}")
             for variant, mode, family in cases if number % 2 == 0 else reversed(cases):
                 rate = _rate(pairs[variant], program, mode, family, cpu)
-                samples.setdefault((variant, mode, _FAMILIES[family]), []).append(rate)
+                samples.setdefault((variant, mode, FAMILIES[family]), []).append(rate)
     return figures(samples)
 
 
@@ -90,7 +90,7 @@ def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Fig
             c.target,
         )
         for c in COMPARISONS
-        for family in _FAMILIES
+        for family in FAMILIES
     ]
     rates = [
         Figure("forward", f"{VARIANTS[variant]}, TCP {mode}, {family}", MODES[mode], tuple(values))
@@ -99,7 +99,7 @@ def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Fig
     return compared + rates
 
 
-def _compile() -> Path:
+def compile_program() -> Path:
     """The measuring program, made anew when its source has changed."""
     program = _BUILD / "rr"
     if not program.exists() or program.stat().st_mtime < _SOURCE.stat().st_mtime:
@@ -131,18 +131,19 @@ def _build(folder: Path, stack: ExitStack) -> dict[str, Pair]:
 
 def _tulle(folder: Path, stack: ExitStack, routing: str) -> tuple[Pair, Pair]:
     """Two Pods of one node, and two of different nodes."""
-    one, two = nodes.cluster(folder, stack, 2, routing)
+    one, two = nodes.cluster(folder, stack, 2, f"--routing={routing}")
     client, _ = one.pod("client")
     here, there = one.pod("server"), two.pod("server")
     return Pair(client, *here), Pair(client, *there)
 
 
-def _serve(pair: Pair, program: Path, cpu: str, stack: ExitStack) -> None:
-    server = namespaces.start(pair.server, [program, "serve", _PORT, cpu], stack)
+def serve(place: Path, program: Path, cpu: str, stack: ExitStack, port: str = PORT) -> None:
+    """The other end of the measurements, in the namespace at ``place``."""
+    server = namespaces.start(place, [program, "serve", port, cpu], stack)
     if not server.stdout or server.stdout.readline() != b"ready\n":
-        raise LabError(f"the server in {pair.server} does not start")
+        raise LabError(f"the server in {place} does not start")
 
 
 def _rate(pair: Pair, program: Path, mode: str, family: int, cpu: str) -> float:
-    command: list[str | Path] = [program, mode, pair.addresses[family], _PORT, str(_MILLISECONDS), cpu]
-    return float(namespaces.run(pair.client, command, _PATIENCE))
+    command: list[str | Path] = [program, mode, pair.addresses[family], PORT, str(MILLISECONDS), cpu]
+    return float(namespaces.run(pair.client, command, PATIENCE))

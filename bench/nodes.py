@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import ip_interface
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 from bench import namespaces, plugin
 from bench.plugin import Sandbox
 from tulle.errors import LabError
 from tulle.kernel import libc, netns
-from tulle.lab import underlay
+from tulle.kernel.prerequisites import cgroup2
+from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, Topology, topology
 
 _NO_API = """
@@ -32,28 +35,34 @@ _START_SECONDS = 30.0
 
 
 class Node:
-    """A node with its agent, in ``folder`` and in the network namespace at ``path``."""
+    """A node with its agent, in ``folder`` and in the network namespace at ``path``.
 
-    def __init__(self, host: Host, path: Path, folder: Path, stack: ExitStack) -> None:
+    Processes of the node and its Pods have Services at the socket when they are in ``group``.
+    """
+
+    def __init__(self, host: Host, path: Path, group: Path, folder: Path, stack: ExitStack) -> None:
         self.host = host
         self.path = path
+        self.group = group
         self._folder = folder
         self._stack = stack
         self.socket = folder / "run" / "cni.sock"
 
-    def start(self, bpffs: Path, kubeconfig: Path, routing: str) -> None:
+    def start(self, bpffs: Path, kubeconfig: Path, *flags: str) -> None:
         """Returns when Pods can be connected. Raises ``LabError``."""
+        self.bpffs = bpffs
         settings = {
             "kubeconfig": kubeconfig,
             "node-name": self.host.name,
-            "routing": routing,
             "state-dir": self._folder / "state",
             "run-dir": self._folder / "run",
             "bpffs": bpffs,
             "cni-conf-dir": self._folder / "net.d",
             "cni-bin-dir": self._folder / "bin",
+            "cgroup": self.group,
         }
-        command = [sys.executable, "-m", "tulle", "agent", *(f"--{k}={v}" for k, v in settings.items())]
+        command = [sys.executable, "-m", "tulle", "agent", *flags]
+        command += [f"--{name}={value}" for name, value in settings.items()]
         with self._log.open("wb") as log:
             self.agent = namespaces.start(self.path, command, self._stack, log)
         for _ in range(int(_START_SECONDS / 0.02)):
@@ -98,8 +107,17 @@ def wires(folder: Path, stack: ExitStack, nodes: int) -> tuple[Topology, list[Pa
     return plan, [path(host.name) for host in plan.nodes]
 
 
-def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -> list[Node]:
-    """Nodes that are ready for Pods, until ``stack`` ends."""
+def cgroups(stack: ExitStack) -> Path:
+    """A branch of the cgroup tree, until ``stack`` ends; so do the processes in it."""
+    group = cgroup2() / f"tulle-bench-{uuid4().hex}"
+    group.mkdir()
+    stack.callback(cgroup.remove, group)
+    stack.callback(cgroup.kill, group)
+    return group
+
+
+def cluster(folder: Path, stack: ExitStack, nodes: int, *flags: str) -> list[Node]:
+    """Nodes that are ready for Pods, until ``stack`` ends; ``flags`` are their agents'."""
     plan, paths = wires(folder, stack, nodes)
     bpffs = folder / "bpf"
     bpffs.mkdir()
@@ -107,26 +125,30 @@ def cluster(folder: Path, stack: ExitStack, nodes: int, routing: str = "auto") -
     stack.callback(libc.umount, bpffs)
     kubeconfig = folder / "kubeconfig"
     kubeconfig.write_text(_NO_API)
+    groups = cgroups(stack)
     made = []
     for host, path in zip(plan.nodes, paths, strict=True):
         _write_snapshot(folder / host.name / "state", plan.nodes)
-        node = Node(host, path, folder / host.name, stack)
-        node.start(bpffs / host.name, kubeconfig, routing)
+        group = groups / host.name
+        group.mkdir()
+        node = Node(host, path, group, folder / host.name, stack)
+        node.start(bpffs / host.name, kubeconfig, *flags)
         made.append(node)
     return made
 
 
 def _write_snapshot(state: Path, hosts: Sequence[Host]) -> None:
     state.mkdir(parents=True)
-    objects = [
-        {
-            "metadata": {"name": host.name},
-            "spec": {"podCIDRs": [str(cidr) for cidr in host.pod_cidrs]},
-            "status": {"addresses": [{"type": "InternalIP", "address": str(a.ip)} for a in host.addresses]},
-        }
-        for host in hosts
-    ]
-    (state / "nodes.json").write_text(json.dumps(objects))
+    (state / "nodes.json").write_text(json.dumps([node_object(host) for host in hosts]))
+
+
+def node_object(host: Host) -> dict[str, Any]:
+    """The Node that the API has of a host."""
+    return {
+        "metadata": {"name": host.name},
+        "spec": {"podCIDRs": [str(cidr) for cidr in host.pod_cidrs]},
+        "status": {"addresses": [{"type": "InternalIP", "address": str(a.ip)} for a in host.addresses]},
+    }
 
 
 def memory(pid: int) -> tuple[float, float]:

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * TCP between two network namespaces: how many requests of one byte are answered in a second, and how
- * many bytes get through.
+ * TCP between two network namespaces: how many requests of one byte are answered in a second, on one
+ * connection or each on a new one, and how many bytes get through.
  *
- *   rr serve PORT CPU                        prints "ready" once it listens, then serves one client at a time
- *   rr requests|stream ADDRESS PORT MS CPU   prints answers, or bytes, per second
+ *   rr serve PORT CPU                                    prints "ready" once it listens, then serves one client
+ *                                                        at a time
+ *   rr requests|connections|stream ADDRESS PORT MS CPU   prints answers, connections or bytes per second
  *
  * C, because an interpreter at both ends would cost more than the way in between. Client and server are
  * pinned to the same CPU: waking another one takes longer than forwarding a packet does. They run with
@@ -29,8 +30,10 @@
 #define WARM_UP_SECONDS 0.05
 #define PATIENCE_SECONDS 10 /* for a network that does not answer */
 #define REQUESTS 'r'
+#define CONNECTIONS 'c'
 #define STREAM 's'
 #define REQUESTS_PER_WINDOW 64
+#define CONNECTIONS_PER_WINDOW 32
 #define BYTES_PER_WINDOW (4 << 20)
 #define MOST_WINDOWS 65536
 
@@ -129,6 +132,8 @@ static void serve_one(int fd)
 		return;
 	if (mode == REQUESTS)
 		answer_requests(fd);
+	else if (mode == CONNECTIONS) /* whoever closes first waits for stray packets: not the client and its ports */
+		(void)!write(fd, &mode, 1);
 	else
 		measure_stream(fd);
 }
@@ -150,19 +155,23 @@ static void serve(const char *port)
 	err(1, "accept");
 }
 
-static int dial(const char *address, const char *port)
+static struct addrinfo *resolve(const char *address, const char *port)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
 	struct addrinfo *found;
-	int fd;
 
 	if (getaddrinfo(address, port, &hints, &found))
 		errx(1, "%s is no address", address);
-	fd = socket(found->ai_family, SOCK_STREAM, 0);
+	return found;
+}
+
+static int dial(const struct addrinfo *to)
+{
+	int fd = socket(to->ai_family, SOCK_STREAM, 0);
+
 	answer_at_once(fd);
-	if (connect(fd, found->ai_addr, found->ai_addrlen))
-		err(1, "connect to %s", address);
-	freeaddrinfo(found);
+	if (connect(fd, to->ai_addr, to->ai_addrlen))
+		err(1, "connect");
 	return fd;
 }
 
@@ -191,6 +200,32 @@ static double requests(int fd, double seconds)
 	return median_rate(REQUESTS_PER_WINDOW);
 }
 
+static void connect_until(const struct addrinfo *to, double end)
+{
+	double start = now();
+	char byte;
+
+	do {
+		for (int i = 0; i < CONNECTIONS_PER_WINDOW; i++) {
+			int fd = dial(to);
+
+			byte = CONNECTIONS;
+			if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 0)
+				err(1, "no answer");
+			close(fd);
+		}
+		start = end_window(start);
+	} while (start < end);
+}
+
+static double connections(const struct addrinfo *to, double seconds)
+{
+	connect_until(to, now() + WARM_UP_SECONDS);
+	windows = 0;
+	connect_until(to, now() + seconds);
+	return median_rate(CONNECTIONS_PER_WINDOW);
+}
+
 static double stream(int fd, double seconds)
 {
 	double end = now() + seconds, rate;
@@ -207,19 +242,22 @@ static double stream(int fd, double seconds)
 	return rate;
 }
 
+static double measure(const char *what, const struct addrinfo *to, double seconds)
+{
+	if (!strcmp(what, "connections"))
+		return connections(to, seconds);
+	return (strcmp(what, "stream") ? requests : stream)(dial(to), seconds);
+}
+
 int main(int argc, char **argv)
 {
 	bool serving = argc == 4 && !strcmp(argv[1], "serve");
-	double seconds;
-	int fd;
 
 	if (!serving && argc != 6)
-		errx(2, "usage: rr serve PORT CPU | rr requests|stream ADDRESS PORT MS CPU");
+		errx(2, "usage: rr serve PORT CPU | rr requests|connections|stream ADDRESS PORT MS CPU");
 	pin(argv[argc - 1]);
 	if (serving)
 		serve(argv[2]);
-	seconds = atoi(argv[4]) * 1e-3;
-	fd = dial(argv[2], argv[3]);
-	printf("%.0f\n", strcmp(argv[1], "stream") ? requests(fd, seconds) : stream(fd, seconds));
+	printf("%.0f\n", measure(argv[1], resolve(argv[2], argv[3]), atoi(argv[4]) * 1e-3));
 	return 0;
 }

@@ -7,6 +7,8 @@ address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON li
 uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
 prints how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
 connect() was led to another port than that, ``packet`` where the kernel knows of no other.
+``alternate <own port> <address> <port> …`` makes a TCP connection to one after the other from one and the
+same port, and prints who answered each, in order.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import errno
 import json
 import select
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -125,6 +128,23 @@ def load(host: str, port: int) -> None:
     print(json.dumps({"answered": answered, "failures": failures}), flush=True)
 
 
+def alternate(own: int, ends: list[str]) -> None:
+    """A socket that is closed with a reset leaves nothing behind: the next one can have its port."""
+    for address, port in zip(ends[::2], ends[1::2], strict=True):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.settimeout(PATIENCE)
+            client.bind(("", own))
+            try:
+                client.connect((address, int(port)))
+                client.sendall(b"64\n")
+                print(client.recv(64).decode().split(" ")[0], flush=True)
+            except OSError as error:
+                print(type(error).__name__, flush=True)
+
+
 def mode(address: str, port: int) -> str:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as client:
@@ -146,6 +166,8 @@ if __name__ == "__main__":
         print(mode(rest[0], int(rest[1])))
     elif verb == "load":
         load(rest[0], int(rest[1]))
+    elif verb == "alternate":
+        alternate(int(rest[0]), rest[1:])
     else:
         for _ in range(int(rest[3])):
             print(json.dumps(ask(rest[0], rest[1], int(rest[2]), int(rest[4]))))

@@ -165,12 +165,15 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	return true;
 }
 
-/* Packets of either direction keep a flow alive; those to the backend see to its answers, too. */
+/*
+ * Packets of either direction keep a flow alive; those to the backend see to its answers, too. A connection with
+ * the ends of an earlier one does so at once: another one to the same backend may have had them in between.
+ */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
 	__u32 now = seconds();
 
-	if (now - state->used < FLOW_REFRESH)
+	if (!p->opens && now - state->used < FLOW_REFRESH)
 		return;
 	state->used = now;
 	if (!is_answer(state))

@@ -154,9 +154,11 @@ def test_overlay_drops(
 def test_frames_that_are_cut_off(wire: Wire, ethertype: int, length: int) -> None:
     ring = wire.datapath.drops(wire.events.append)
     frame = GATEWAY_MAC + POD_MAC + struct.pack("!H", ethertype) + b"\x45" * length
+    waiting = select.poll()
+    waiting.register(ring, select.POLLIN)
     with wire.listen() as pod:
         pod.send(frame)
-        while not select.select([ring], [], [], 0.1)[0]:  # a link that just came up may swallow the first
+        while not waiting.poll(100):  # a link that just came up may swallow the first
             pod.send(frame)
     ring.consume()
     malformed = wire.datapath.contract.enums["reason"]["DROP_MALFORMED"]

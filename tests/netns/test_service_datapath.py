@@ -199,6 +199,15 @@ def test_a_connection_outlives_a_change(scene: Scene) -> None:
         asking.close()
 
 
+def test_a_port_may_be_used_without_the_service_in_between(scene: Scene) -> None:
+    """A new connection has its answers translated, whoever had the same ends at the backend before."""
+    near = scene.serve(scene.near, "near")
+    scene.services.apply(plan(scene.family, [near]))
+    service, direct = (scene.address, "80"), (near[0], str(near[1]))
+    done = scene.client.run(sys.executable, ENDS, "alternate", "40404", *service, *direct, *service)
+    assert done.stdout.split() == ["near"] * 3
+
+
 def test_a_datagram_socket_leaves_a_backend_that_is_gone(scene: Scene, mode: str) -> None:
     """S-65, S-66: ended where it is connected to it, led elsewhere where its packets are translated."""
     near, far = scene.serve(scene.near, "near", "udp"), scene.serve(scene.far, "far", "udp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
@@ -133,6 +134,8 @@ class Services:
         if not self._complete:
             self._table.forget_unclaimed()
             self._complete = True
+            gc.collect()
+            gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
             log.info("%d Services are in the kernel", len(self._services.objects))
         self._sync_cidrs()
         self._garbage.set()
