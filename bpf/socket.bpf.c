@@ -85,8 +85,15 @@ static __always_inline struct backend peer_of(const struct frontend *frontend)
 	return (struct backend){ .address = frontend->address, .port = frontend->port };
 }
 
-static __always_inline int refuse(const struct client *client, const struct frontend *frontend,
-				  enum reason reason)
+/* A call that names an address, and whose it is. */
+struct request {
+	struct frontend frontend;
+	struct client *client;
+	__u64 netns;
+	__u32 service; /* an index into `services` */
+};
+
+static __always_inline int refuse(const struct request *request, enum reason reason)
 {
 	__u32 index = HOOK_SOCKET * REASON_COUNT + reason;
 	struct counter *counter = bpf_map_lookup_elem(&counters, &index);
@@ -99,10 +106,10 @@ static __always_inline int refuse(const struct client *client, const struct fron
 		*event = (struct drop_event){
 			.time = bpf_ktime_get_boot_ns(),
 			.flow = {
-				.source = *address_of(client, &frontend->address),
-				.destination = frontend->address,
-				.destination_port = frontend->port,
-				.protocol = frontend->protocol,
+				.source = *address_of(request->client, &request->frontend.address),
+				.destination = request->frontend.address,
+				.destination_port = request->frontend.port,
+				.protocol = request->frontend.protocol,
 			},
 			.hook = HOOK_SOCKET,
 			.reason = reason,
@@ -113,13 +120,50 @@ static __always_inline int refuse(const struct client *client, const struct fron
 	return REFUSED;
 }
 
+/* Whether the request is for a port of a Service; if not, `verdict` is what becomes of it. */
+static __always_inline bool is_for_service(struct bpf_sock_addr *ctx, struct request *request, int *verdict)
+{
+	*verdict = ALLOWED;
+	if (!request->frontend.protocol)
+		return false;
+	request->client = find_client(ctx, &request->netns);
+	if (!request->client)
+		return false;
+	request->service = find_service(&request->frontend);
+	if (request->service == SERVICE_NO_PORT)
+		*verdict = refuse(request, DROP_SERVICE_PORT);
+	return request->service >= SERVICE_FIRST && request->service != SERVICE_NONE &&
+	       request->service != SERVICE_UNALLOCATED;
+}
+
+/* Whether there is a backend for the request; if not, `verdict` is what becomes of it. */
+static __always_inline bool find_backend(const struct request *request, struct selection *selection, int *verdict)
+{
+	const struct address *address = address_of(request->client, &request->frontend.address);
+
+	switch (choose(request->service, address, selection)) {
+	case CHOICE_BACKEND:
+		return true;
+	case CHOICE_DROP: /* from_pod and to_uplink drop it, and say why */
+		*verdict = ALLOWED;
+		return false;
+	default:
+		*verdict = refuse(request, DROP_SERVICE_EMPTY);
+		return false;
+	}
+}
+
 /* A socket's datagrams to `frontend` go to `backend`; so the agent finds it, and so the choice holds. */
-static __always_inline void note_sends(__u64 cookie, __u64 netns, const struct frontend *frontend,
+static __always_inline void note_sends(__u64 cookie, const struct request *request,
 				       const struct selection *selection)
 {
-	struct socket_flow_key key = { .cookie = cookie, .peer = peer_of(frontend), .direction = SOCKET_SENDS };
+	struct socket_flow_key key = {
+		.cookie = cookie,
+		.peer = peer_of(&request->frontend),
+		.direction = SOCKET_SENDS,
+	};
 	struct socket_flow value = {
-		.netns = netns,
+		.netns = request->netns,
 		.peer = selection->backend,
 		.service = selection->service,
 		.set = selection->set,
@@ -128,11 +172,11 @@ static __always_inline void note_sends(__u64 cookie, __u64 netns, const struct f
 	bpf_map_update_elem(&socket_flows, &key, &value, BPF_ANY);
 }
 
-static __always_inline void note_receives(__u64 cookie, __u64 netns, const struct frontend *frontend,
+static __always_inline void note_receives(__u64 cookie, const struct request *request,
 					  const struct selection *selection)
 {
 	struct socket_flow_key key = { .cookie = cookie, .peer = selection->backend, .direction = SOCKET_RECEIVES };
-	struct socket_flow value = { .netns = netns, .peer = peer_of(frontend) };
+	struct socket_flow value = { .netns = request->netns, .peer = peer_of(&request->frontend) };
 
 	bpf_map_update_elem(&socket_flows, &key, &value, BPF_ANY);
 }
@@ -151,41 +195,36 @@ static __always_inline void note_peer(struct bpf_sock_addr *ctx, const struct fr
 }
 
 /*
- * A Pod's datagrams to a Service without endpoints are left to the packets' hooks: they refuse them, and the
- * socket need not be connected anew once there is one (S-66). The node's own have no such hook.
+ * A Pod's socket that is connected to a Service without endpoints for datagrams: these are left to the packets'
+ * hooks, which refuse them, and the socket need not be connected anew once there is an endpoint (S-66). The
+ * node's own packets have no such hook.
  */
-static __always_inline bool is_left_to_packets(const struct client *client, const struct frontend *frontend)
+static __always_inline bool waits_for_endpoints(const struct request *request)
 {
-	return frontend->protocol == IPPROTO_UDP && client->kind == CLIENT_POD;
+	__u32 number = present_set(request->service);
+	struct backend_set *set;
+
+	if (request->frontend.protocol != IPPROTO_UDP || request->client->kind != CLIENT_POD)
+		return false;
+	set = bpf_map_lookup_elem(&sets, &number);
+	return set && !set->count;
 }
 
 static __always_inline int connect_to(struct bpf_sock_addr *ctx, const struct end *end)
 {
-	struct frontend frontend = { end->address, end->port, protocol_of(ctx), 0 };
+	struct request request = { .frontend = { end->address, end->port, protocol_of(ctx), 0 } };
 	struct selection selection = {};
-	struct client *client;
-	__u32 service;
-	__u64 netns;
+	int verdict;
 
-	if (!frontend.protocol || !(client = find_client(ctx, &netns)))
+	if (!is_for_service(ctx, &request, &verdict))
+		return verdict;
+	if (waits_for_endpoints(&request))
 		return ALLOWED;
-	service = find_service(&frontend);
-	if (service == SERVICE_NO_PORT)
-		return refuse(client, &frontend, DROP_SERVICE_PORT);
-	if (service == SERVICE_OF_NODE || service == SERVICE_NONE || service == SERVICE_UNALLOCATED)
-		return ALLOWED;
-	switch (choose(service, address_of(client, &end->address), &selection)) {
-	case CHOICE_REFUSE:
-		return is_left_to_packets(client, &frontend) ? ALLOWED :
-							       refuse(client, &frontend, DROP_SERVICE_EMPTY);
-	case CHOICE_DROP: /* from_pod and to_uplink drop it, and say why */
-		return ALLOWED;
-	default:
-		break;
-	}
-	if (frontend.protocol == IPPROTO_UDP)
-		note_sends(bpf_get_socket_cookie(ctx), netns, &frontend, &selection);
-	note_peer(ctx, &frontend, &selection.backend);
+	if (!find_backend(&request, &selection, &verdict))
+		return verdict;
+	if (request.frontend.protocol == IPPROTO_UDP)
+		note_sends(bpf_get_socket_cookie(ctx), &request, &selection);
+	note_peer(ctx, &request.frontend, &selection.backend);
 	write(ctx, end, &selection.backend.address, selection.backend.port);
 	return ALLOWED;
 }
@@ -207,12 +246,16 @@ int connect6(struct bpf_sock_addr *ctx)
 }
 
 /* Whom this socket's datagrams to `frontend` went to before, as long as that is right. */
-static __always_inline bool goes_where_before(__u64 cookie, const struct frontend *frontend, __u32 service,
+static __always_inline bool goes_where_before(__u64 cookie, const struct request *request,
 					      struct selection *selection)
 {
-	struct socket_flow_key key = { .cookie = cookie, .peer = peer_of(frontend), .direction = SOCKET_SENDS };
+	struct socket_flow_key key = {
+		.cookie = cookie,
+		.peer = peer_of(&request->frontend),
+		.direction = SOCKET_SENDS,
+	};
 	struct socket_flow *known = bpf_map_lookup_elem(&socket_flows, &key);
-	__u32 set = present_set(service);
+	__u32 set = present_set(request->service);
 
 	if (!known || (known->set != set && !may_stay(set, &known->peer)))
 		return false;
@@ -223,31 +266,19 @@ static __always_inline bool goes_where_before(__u64 cookie, const struct fronten
 
 static __always_inline int send_to(struct bpf_sock_addr *ctx, const struct end *end)
 {
-	struct frontend frontend = { end->address, end->port, IPPROTO_UDP, 0 };
+	struct request request = { .frontend = { end->address, end->port, IPPROTO_UDP, 0 } };
 	struct selection selection = {};
-	struct client *client;
-	__u64 netns, cookie;
-	__u32 service;
+	__u64 cookie;
+	int verdict;
 
-	if (!(client = find_client(ctx, &netns)))
-		return ALLOWED;
-	service = find_service(&frontend);
-	if (service == SERVICE_NO_PORT)
-		return refuse(client, &frontend, DROP_SERVICE_PORT);
-	if (service == SERVICE_OF_NODE || service == SERVICE_NONE || service == SERVICE_UNALLOCATED)
-		return ALLOWED;
+	if (!is_for_service(ctx, &request, &verdict))
+		return verdict;
 	cookie = bpf_get_socket_cookie(ctx);
-	if (!goes_where_before(cookie, &frontend, service, &selection)) {
-		switch (choose(service, address_of(client, &end->address), &selection)) {
-		case CHOICE_REFUSE:
-			return refuse(client, &frontend, DROP_SERVICE_EMPTY);
-		case CHOICE_DROP:
-			return ALLOWED;
-		default:
-			break;
-		}
-		note_sends(cookie, netns, &frontend, &selection);
-		note_receives(cookie, netns, &frontend, &selection);
+	if (!goes_where_before(cookie, &request, &selection)) {
+		if (!find_backend(&request, &selection, &verdict))
+			return verdict;
+		note_sends(cookie, &request, &selection);
+		note_receives(cookie, &request, &selection);
 	}
 	write(ctx, end, &selection.backend.address, selection.backend.port);
 	return ALLOWED;
