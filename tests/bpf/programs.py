@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tulle.kernel import netns
+from tulle.kernel.bpf_maps import RingBuffer
+from tulle.kernel.bpf_objects import BpfObject
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import BpfObject, RingBuffer
 
 TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT = 0xFFFFFFFF, 2, 7
 MARK_AT, IFINDEX_AT, SK_BUFF_SIZE = 8, 40, 192  # in struct __sk_buff, linux/bpf.h

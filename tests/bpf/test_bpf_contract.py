@@ -11,8 +11,8 @@ import pytest
 from cluster import GATEWAY_MAC, SHORT_CUT
 from programs import object_path
 
+from tulle.kernel.bpf_objects import BpfObject
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import BpfObject
 from tulle.pod_to_pod import datapath
 
 BPF = Path(__file__).parents[2] / "bpf"

@@ -44,7 +44,7 @@ from packets import (
 )
 from programs import TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, Programs
 
-from tulle.kernel.libbpf import RingBuffer
+from tulle.kernel.bpf_maps import RingBuffer
 from tulle.model.address import Address, to_bytes
 
 

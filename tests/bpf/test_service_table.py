@@ -13,7 +13,7 @@ from service_scene import clear_services
 
 from tulle.errors import KernelError
 from tulle.kernel import libc
-from tulle.kernel.libbpf import Map
+from tulle.kernel.bpf_maps import Map
 from tulle.model.address import to_bytes
 from tulle.pod_to_service.plan import Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import PortName, Table

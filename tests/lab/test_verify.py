@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from livelab import TULLE, Cluster, cluster, run
 
-from tulle.kernel.libbpf import open_map
+from tulle.kernel.bpf_maps import open_map
 from tulle.model.address import to_bytes
 from tulle.verify.judge import Row
 from tulle.verify.run import Options, verify

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tulle.kernel.libbpf import Map
+from tulle.kernel.bpf_maps import Map
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import addresses
 from tulle.model.address import Network, from_mapped, to_bytes

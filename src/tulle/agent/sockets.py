@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tulle.errors import KernelError
 from tulle.kernel import netns, sockdiag
+from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import Map
 from tulle.kernel.netlink import Netlink
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.plan import Backend

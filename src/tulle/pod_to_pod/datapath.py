@@ -12,9 +12,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from tulle.kernel import libbpf, tc
+from tulle.kernel import bpf_maps, bpf_objects, tc
+from tulle.kernel.bpf_maps import RingBuffer
+from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject, RingBuffer
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, from_bytes, from_mapped, mapped_length, to_bytes
 from tulle.pod_to_pod.topology import Remote, Transport
@@ -107,7 +108,7 @@ class Datapath:
     def attach(self, role: str, ifindex: int, device: str) -> None:
         """Attaches the programs of a role (a key of ``DEVICE_PROGRAMS``) to a device."""
         for program, kind in DEVICE_PROGRAMS[role]:
-            libbpf.attach(self._programs[program], ifindex, kind, self._pin(device, program))
+            bpf_objects.attach(self._programs[program], ifindex, kind, self._pin(device, program))
 
     def detach(self, role: str, device: str) -> None:
         """Detaches them; nothing happens when they are not attached."""
@@ -119,7 +120,7 @@ class Datapath:
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for program, kind in SOCKET_PROGRAMS.items():
-                libbpf.attach(self._programs[program], folder, kind, self._pin(_SOCKETS, program))
+                bpf_objects.attach(self._programs[program], folder, kind, self._pin(_SOCKETS, program))
         finally:
             os.close(folder)
 
@@ -244,13 +245,13 @@ class Pinned:
         """Those of ``SOCKET_PROGRAMS`` that are attached."""
         return {program for program in SOCKET_PROGRAMS if (self._links / f"{_SOCKETS}:{program}").exists()}
 
-    def open(self, name: str, value_size: int) -> libbpf.Map:
+    def open(self, name: str, value_size: int) -> bpf_maps.Map:
         """One of the maps, with values of ``value_size`` bytes."""
-        return libbpf.open_map(self._maps / name, value_size)
+        return bpf_maps.open_map(self._maps / name, value_size)
 
-    def open_per_cpu(self, name: str, value_size: int) -> libbpf.Map:
+    def open_per_cpu(self, name: str, value_size: int) -> bpf_maps.Map:
         """The same for a map that has a value for each CPU."""
-        return libbpf.open_per_cpu(self._maps / name, value_size)
+        return bpf_maps.open_per_cpu(self._maps / name, value_size)
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tulle.kernel.libbpf import Map
+from tulle.kernel.bpf_maps import Map
 from tulle.pod_to_service.entries import Content, Entries, Header
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from tulle.errors import KernelError
 from tulle.kernel import libc
-from tulle.kernel.libbpf import Map
+from tulle.kernel.bpf_maps import Map
 from tulle.kube.resources import Key
 
 

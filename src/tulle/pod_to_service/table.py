@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tulle.errors import KernelError
+from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import Map
 from tulle.kube.resources import Key
 from tulle.model.address import Network, mapped_length, to_bytes
 from tulle.pod_to_service.entries import Content, Entries, Header, split

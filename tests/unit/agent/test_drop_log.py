@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tulle.agent.drops import DropLog
+from tulle.kernel.bpf_objects import BpfObject
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import BpfObject
 from tulle.model.address import to_bytes
 
 SECOND = 10**9

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tulle.kernel.bpf_objects import BpfObject
 from tulle.kernel.btf import Contract
-from tulle.kernel.libbpf import BpfObject
 
 
 @pytest.fixture(params=["pod", "uplink", "socket"])
