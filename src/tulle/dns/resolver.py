@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 
 from tulle.dns import wire
-from tulle.dns.forward import Forwarder, Respond
+from tulle.dns.cluster.zone import Alias, Zone
+from tulle.dns.outside.forward import Forwarder, Respond
 from tulle.dns.statistics import RCODES, TYPES, Statistics
 from tulle.dns.wire import Malformed, Query, Section
-from tulle.dns.zone import Alias, Zone
 
 log = logging.getLogger(__name__)
 queries = logging.getLogger("tulle.dns.queries")

@@ -20,19 +20,19 @@ import uvloop
 
 from tulle import logs
 from tulle.dns import http
-from tulle.dns.catalog import Catalog
-from tulle.dns.configuration import Configuration
-from tulle.dns.following import Follower
+from tulle.dns.cluster.catalog import Catalog
+from tulle.dns.cluster.following import Follower
+from tulle.dns.cluster.service_records import Options
+from tulle.dns.cluster.snapshot import Snapshot
+from tulle.dns.cluster.zone import Zone
+from tulle.dns.configuration.applied import Configuration
 from tulle.dns.names import to_wire
 from tulle.dns.resolver import Resolver
-from tulle.dns.service_records import Options
 from tulle.dns.settings import Settings
-from tulle.dns.snapshot import Snapshot
 from tulle.dns.statistics import Statistics
 from tulle.dns.supervisor import Sockets, accept_successor
 from tulle.dns.tcp import TcpListener
 from tulle.dns.udp import UdpListener
-from tulle.dns.zone import Zone
 from tulle.kube.client import Client
 from tulle.kube.config import resolve
 

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from tulle.dns import wire
-from tulle.dns.catalog import Catalog
+from tulle.dns.cluster.catalog import Catalog
+from tulle.dns.cluster.objects import Service
+from tulle.dns.cluster.service_records import Options
+from tulle.dns.cluster.zone import Alias, Zone
 from tulle.dns.names import to_wire
-from tulle.dns.objects import Service
-from tulle.dns.records import Record, expand
-from tulle.dns.service_records import Options
-from tulle.dns.zone import Alias, Zone
+from tulle.dns.outside.records import Record, expand
 from tulle.model.objects import Namespace
 from tulle.model.services import EndpointSlice
 

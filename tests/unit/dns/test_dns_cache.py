@@ -8,12 +8,12 @@ import pytest
 import upstream_messages as m
 from upstreams import CACHE, PLAN, Asked, Client, address, client, config, silence, upstream
 
-from tulle.dns import cache as caching
 from tulle.dns import wire
-from tulle.dns.cache import Cache, make_entry
-from tulle.dns.config import CachePlan, Prefetch
+from tulle.dns.configuration.config import CachePlan, Prefetch
 from tulle.dns.names import to_wire
-from tulle.dns.response import read
+from tulle.dns.outside import cache as caching
+from tulle.dns.outside.cache import Cache, make_entry
+from tulle.dns.outside.response import read
 
 FAST = replace(PLAN, patience=0.01, deadline=0.05)
 LATER = replace(CACHE, stale_first=True)

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.dns import wire
-from tulle.dns.catalog import Catalog
-from tulle.dns.following import Follower, seconds_since
+from tulle.dns.cluster.catalog import Catalog
+from tulle.dns.cluster.following import Follower, seconds_since
+from tulle.dns.cluster.service_records import Options
+from tulle.dns.cluster.snapshot import Snapshot
+from tulle.dns.cluster.zone import Zone
 from tulle.dns.metrics import Histogram, Registry
-from tulle.dns.service_records import Options
-from tulle.dns.snapshot import Snapshot
-from tulle.dns.zone import Zone
 from tulle.kube.resources import Item, Resource
 from tulle.kube.wire import ListResult, WatchEvent
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tulle.dns import corefile
-from tulle.dns.config import BadSource, Endpoint, Forward, Prefetch, Rewrite
+from tulle.dns.configuration import corefile
+from tulle.dns.configuration.config import BadSource, Endpoint, Forward, Prefetch, Rewrite
 from tulle.dns.names import ROOT, to_wire
 
 SYSTEM = (Endpoint("192.0.2.53"), Endpoint("2001:db8::53"))

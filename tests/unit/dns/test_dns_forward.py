@@ -12,7 +12,7 @@ import upstream_messages as m
 from upstreams import PLAN, Asked, address, client, config, silence, upstream
 
 from tulle.dns import wire
-from tulle.dns.config import Config, Endpoint, Scope
+from tulle.dns.configuration.config import Config, Endpoint, Scope
 from tulle.dns.names import to_wire
 
 

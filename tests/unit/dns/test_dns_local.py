@@ -6,12 +6,12 @@ import pytest
 import upstream_messages as m
 
 from tulle.dns import wire
-from tulle.dns.config import Config, Hosts, Rewrite, Scope
-from tulle.dns.forward import Forwarder
-from tulle.dns.local import HostsTable, rewrite
+from tulle.dns.configuration.config import Config, Hosts, Rewrite, Scope
 from tulle.dns.metrics import Registry
 from tulle.dns.names import ROOT, to_wire
-from tulle.dns.records import expand
+from tulle.dns.outside.forward import Forwarder
+from tulle.dns.outside.local import HostsTable, rewrite
+from tulle.dns.outside.records import expand
 
 ADDRESSES = {
     to_wire("a.example"): (bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tulle.dns import wire
 from tulle.dns.names import to_wire
-from tulle.dns.records import expand
-from tulle.dns.response import Untrusted, read
+from tulle.dns.outside.records import expand
+from tulle.dns.outside.response import Untrusted, read
 
 ASKED = m.question("example.com")
 CNAME = (m.POINTER, wire.CNAME, 100, b"\x03www\xc0\x0c")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tulle.dns import kubedns, resolv
-from tulle.dns.config import BadSource, Endpoint, Forward, parse_endpoint
+from tulle.dns.configuration import kubedns, resolv
+from tulle.dns.configuration.config import BadSource, Endpoint, Forward, parse_endpoint
+from tulle.dns.configuration.sources import Sources, follow
 from tulle.dns.names import to_wire
-from tulle.dns.sources import Sources, follow
 
 COREFILE = "ConfigMap kube-system/coredns, Corefile"
 

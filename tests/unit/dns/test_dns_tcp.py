@@ -11,8 +11,8 @@ import pytest
 from dns_cluster import catalog, packet, service
 
 from tulle.dns import tcp
-from tulle.dns.config import Config
-from tulle.dns.forward import Forwarder, Respond
+from tulle.dns.configuration.config import Config
+from tulle.dns.outside.forward import Forwarder, Respond
 from tulle.dns.resolver import Resolver
 from tulle.dns.statistics import Statistics
 from tulle.dns.tcp import IDLE_SECONDS, MOST_PENDING, TcpListener

@@ -6,8 +6,8 @@ import pytest
 from dns_cluster import answer, ask, catalog, endpoints, namespace, packet, service
 
 from tulle.dns import wire
-from tulle.dns.service_records import Options
-from tulle.dns.zone import Alias
+from tulle.dns.cluster.service_records import Options
+from tulle.dns.cluster.zone import Alias
 
 WEB = "web.default.svc.cluster.local"
 DB = "db.default.svc.cluster.local"

@@ -11,10 +11,10 @@ from typing import cast
 import upstream_messages as m
 
 from tulle.dns import wire
-from tulle.dns.config import CachePlan, Config, Endpoint, Forward, Scope
-from tulle.dns.forward import Forwarder
+from tulle.dns.configuration.config import CachePlan, Config, Endpoint, Forward, Scope
 from tulle.dns.metrics import Registry
 from tulle.dns.names import to_wire
+from tulle.dns.outside.forward import Forwarder
 
 Sender = tuple[str, int]
 Behaviour = Callable[["Asked"], list[bytes] | None]

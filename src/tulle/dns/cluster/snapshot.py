@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from tulle.dns.catalog import Catalog, Objects
-from tulle.dns.objects import Service
+from tulle.dns.cluster.catalog import Catalog, Objects
+from tulle.dns.cluster.objects import Service
 from tulle.model.objects import Namespace
 from tulle.model.services import EndpointSlice
 

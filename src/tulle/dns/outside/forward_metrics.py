@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tulle.dns.metrics import Counter, Gauge, Histogram, Registry
-from tulle.dns.response import Response
+from tulle.dns.outside.response import Response
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 

@@ -13,8 +13,8 @@ from struct import Struct
 from typing import Final
 
 from tulle.dns import wire
-from tulle.dns.config import CachePlan
-from tulle.dns.response import AD, Response
+from tulle.dns.configuration.config import CachePlan
+from tulle.dns.outside.response import AD, Response
 
 Key = tuple[bytes, int, bool, int]
 """Name in lower case, type, the DO bit, the CD bit; the class is always IN."""

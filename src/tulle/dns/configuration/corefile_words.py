@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from typing import Final
 
-from tulle.dns.config import DNS_PORT
-from tulle.dns.corefile_syntax import Line
+from tulle.dns.configuration.config import DNS_PORT
+from tulle.dns.configuration.corefile_syntax import Line
 from tulle.dns.names import ROOT, to_wire
 from tulle.model.address import Network
 

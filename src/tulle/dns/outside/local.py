@@ -9,9 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from tulle.dns import wire
-from tulle.dns.config import Hosts, Rewrite
+from tulle.dns.configuration.config import Hosts, Rewrite
 from tulle.dns.names import to_wire, within
-from tulle.dns.records import expand
+from tulle.dns.outside.records import expand
 
 
 class HostsTable:

@@ -14,8 +14,8 @@ from ipaddress import ip_address
 from itertools import islice
 
 from tulle.dns import wire
+from tulle.dns.cluster.service_records import NEGATIVE_TTL, SRV, Options, Records, RecordSet, addresses
 from tulle.dns.names import suffixes, within
-from tulle.dns.service_records import NEGATIVE_TTL, SRV, Options, Records, RecordSet, addresses
 from tulle.dns.wire import NOERROR, NXDOMAIN, Query, Section
 from tulle.model.address import Address
 

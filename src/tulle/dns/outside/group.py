@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Final
 
 from tulle.dns import wire
-from tulle.dns.config import Forward
-from tulle.dns.response import Response
-from tulle.dns.upstream import Question, Unanswered, Upstream
+from tulle.dns.configuration.config import Forward
+from tulle.dns.outside.response import Response
+from tulle.dns.outside.upstream import Question, Unanswered, Upstream
 
 _ROUNDS: Final = 2
 _MOST_ATTEMPTS: Final = 6

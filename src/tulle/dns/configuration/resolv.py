@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from tulle.dns.config import Endpoint, Problem, parse_endpoint
+from tulle.dns.configuration.config import Endpoint, Problem, parse_endpoint
 
 
 def parse(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, get_args
 
-from tulle.dns.config import (
+from tulle.dns.configuration.config import (
     MOST_UPSTREAMS,
     CachePlan,
     Cluster,
@@ -20,10 +20,10 @@ from tulle.dns.config import (
     Prefetch,
     parse_endpoint,
 )
-from tulle.dns.corefile_draft import Draft
-from tulle.dns.corefile_names import put_hosts, put_rewrite
-from tulle.dns.corefile_syntax import Line
-from tulle.dns.corefile_words import arguments, duration, encrypted, number, own_zones, zones
+from tulle.dns.configuration.corefile_draft import Draft
+from tulle.dns.configuration.corefile_names import put_hosts, put_rewrite
+from tulle.dns.configuration.corefile_syntax import Line
+from tulle.dns.configuration.corefile_words import arguments, duration, encrypted, number, own_zones, zones
 
 SYSTEM_FILE: Final = "/etc/resolv.conf"
 _LONGEST_TTL: Final = 1 << 31

@@ -1,4 +1,4 @@
-"""Puts ``/etc/resolv.conf`` and the two ConfigMaps together to one :class:`~tulle.dns.config.Config`.
+"""Puts ``/etc/resolv.conf`` and the two ConfigMaps together to one :class:`~.config.Config`.
 
 Each source that cannot be used is reported, and what it said last goes on counting.
 """
@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tulle.dns import corefile, kubedns, resolv
-from tulle.dns.config import BadSource, Config, Endpoint, Forward, Problem, Scope
-from tulle.dns.kubedns import KubeDns
+from tulle.dns.configuration import corefile, kubedns, resolv
+from tulle.dns.configuration.config import BadSource, Config, Endpoint, Forward, Problem, Scope
+from tulle.dns.configuration.kubedns import KubeDns
 
 _LOOK: Final = 2.0  # seconds; what changes the file writes it anew or moves another one there, or mounts it
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from tulle.dns.catalog import Catalog
-from tulle.dns.config import Config, Endpoint, Problem
-from tulle.dns.forward import Forwarder
+from tulle.dns.cluster.catalog import Catalog
+from tulle.dns.cluster.zone import Zone
+from tulle.dns.configuration.config import Config, Endpoint, Problem
+from tulle.dns.configuration.sources import Sources, follow
 from tulle.dns.metrics import Registry
+from tulle.dns.outside.forward import Forwarder
 from tulle.dns.resolver import Resolver
 from tulle.dns.settings import Settings
-from tulle.dns.sources import Sources, follow
-from tulle.dns.zone import Zone
 from tulle.errors import ApiError, ApiUnreachable
 from tulle.kube.cache import Change
 from tulle.kube.client import Client

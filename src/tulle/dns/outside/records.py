@@ -6,7 +6,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from tulle.dns import wire
-from tulle.dns.response import Untrusted
+from tulle.dns.outside.response import Untrusted
 
 _HEADER = Struct("!HHHHHH")
 _RECORD = Struct("!HHIH")

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from tulle.dns.config import BadSource, Endpoint, Problem, parse_endpoint
+from tulle.dns.configuration.config import BadSource, Endpoint, Problem, parse_endpoint
 from tulle.dns.names import to_wire
 
 SOURCE: Final = "ConfigMap kube-system/kube-dns"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tulle.dns.config import BadSource, Problem
+from tulle.dns.configuration.config import BadSource, Problem
 
 SOURCE: Final = "Corefile"
 _DEEPEST: Final = 3  # server block, plugin, and the options of e.g. template; more is a mistake

@@ -14,15 +14,15 @@ from struct import Struct
 from typing import NamedTuple
 
 from tulle.dns import wire
-from tulle.dns.cache import STALE_TTL, Cache, Entry, Key, make_entry
-from tulle.dns.config import CachePlan, Config, Forward, Scope
-from tulle.dns.forward_metrics import ForwardMetrics
-from tulle.dns.group import Group
-from tulle.dns.local import HostsTable, Rewritten, rewrite
+from tulle.dns.configuration.config import CachePlan, Config, Forward, Scope
 from tulle.dns.metrics import Registry
-from tulle.dns.records import Record, expand
-from tulle.dns.response import Untrusted
-from tulle.dns.upstream import Question, Unanswered
+from tulle.dns.outside.cache import STALE_TTL, Cache, Entry, Key, make_entry
+from tulle.dns.outside.forward_metrics import ForwardMetrics
+from tulle.dns.outside.group import Group
+from tulle.dns.outside.local import HostsTable, Rewritten, rewrite
+from tulle.dns.outside.records import Record, expand
+from tulle.dns.outside.response import Untrusted
+from tulle.dns.outside.upstream import Question, Unanswered
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from asyncio import Future
 from struct import Struct
 from typing import Final, NamedTuple
 
-from tulle.dns import response, wire
-from tulle.dns.config import Endpoint, Forward
+from tulle.dns import wire
+from tulle.dns.configuration.config import Endpoint, Forward
 from tulle.dns.names import ROOT
-from tulle.dns.response import AD, Response, Untrusted
+from tulle.dns.outside import response
+from tulle.dns.outside.response import AD, Response, Untrusted
 
 MOST_PORTS: Final = 16
 _PORT_QUERIES: Final = 200  # after so many a port has been seen long enough

@@ -13,8 +13,8 @@ from ipaddress import ip_address
 from struct import Struct
 
 from tulle.dns import wire
+from tulle.dns.cluster.objects import Service
 from tulle.dns.names import to_wire
-from tulle.dns.objects import Service
 from tulle.model.address import Address
 from tulle.model.services import Endpoint, EndpointSlice
 

@@ -1,4 +1,4 @@
-"""The common subset of a Corefile as :class:`~tulle.dns.config.Config` (D-20, D-26). No I/O.
+"""The common subset of a Corefile as :class:`~tulle.dns.configuration.config.Config` (D-20, D-26). No I/O.
 
 What is not supported is left out and reported; what cannot be right makes the whole Corefile unusable
 (``BadSource``), so that the caller goes on with the last good one.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from tulle.dns.config import BadSource, Config, Endpoint, Problem, Scope
-from tulle.dns.corefile_draft import Draft
-from tulle.dns.corefile_plugins import PLUGINS
-from tulle.dns.corefile_syntax import SOURCE, Line, parse
-from tulle.dns.corefile_words import served
+from tulle.dns.configuration.config import BadSource, Config, Endpoint, Problem, Scope
+from tulle.dns.configuration.corefile_draft import Draft
+from tulle.dns.configuration.corefile_plugins import PLUGINS
+from tulle.dns.configuration.corefile_syntax import SOURCE, Line, parse
+from tulle.dns.configuration.corefile_words import served
 
 _DONE_BY_FLAGS: Final = frozenset({"errors", "health", "ready", "prometheus", "reload", "loop", "bind"})
 """They are right and need nothing here: the server does all of it, or has flags for it."""

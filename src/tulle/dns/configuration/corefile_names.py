@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from tulle.dns.config import Hosts, Rewrite
-from tulle.dns.corefile_draft import Draft
-from tulle.dns.corefile_syntax import Line
-from tulle.dns.corefile_words import arguments, number, own_zones
+from tulle.dns.configuration.config import Hosts, Rewrite
+from tulle.dns.configuration.corefile_draft import Draft
+from tulle.dns.configuration.corefile_syntax import Line
+from tulle.dns.configuration.corefile_words import arguments, number, own_zones
 from tulle.dns.names import to_wire
 
 

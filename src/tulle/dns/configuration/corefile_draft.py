@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tulle.dns.config import CachePlan, Cluster, Endpoint, Forward, Hosts, Problem, Rewrite, Scope
-from tulle.dns.corefile_syntax import Line
+from tulle.dns.configuration.config import (
+    CachePlan,
+    Cluster,
+    Endpoint,
+    Forward,
+    Hosts,
+    Problem,
+    Rewrite,
+    Scope,
+)
+from tulle.dns.configuration.corefile_syntax import Line
 
 
 @dataclass

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from tulle.dns.catalog import Catalog
+from tulle.dns.cluster.catalog import Catalog
+from tulle.dns.cluster.objects import SERVICES, Service
+from tulle.dns.cluster.snapshot import Snapshot
 from tulle.dns.metrics import Histogram
-from tulle.dns.objects import SERVICES, Service
-from tulle.dns.snapshot import Snapshot
 from tulle.kube.cache import Change
 from tulle.kube.informer import Informer, Source
 from tulle.kube.resources import ENDPOINT_SLICE, NAMESPACE, Key, Resource

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tulle.dns.objects import Service
-from tulle.dns.service_records import RecordSet, of_service
-from tulle.dns.zone import Zone
+from tulle.dns.cluster.objects import Service
+from tulle.dns.cluster.service_records import RecordSet, of_service
+from tulle.dns.cluster.zone import Zone
 from tulle.kube.resources import Key
 from tulle.model.objects import Namespace
 from tulle.model.services import EndpointSlice
