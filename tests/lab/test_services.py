@@ -16,7 +16,7 @@ import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 
 from tulle.kube.client import Client
-from tulle.kube.resources import CONFIGMAPS, DEPLOYMENTS, NAMESPACES, PODS, SERVICES
+from tulle.kube.resources import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
 
 ENDS = ("python3", "/ends/ends.py")
 MOUNT = {
@@ -127,6 +127,65 @@ async def test_the_canonical_flows_inside_the_cluster(scene: Scene) -> None:
                 await scene.until(place, addresses[family], wanted)
                 answers = set(await scene.asked(place, addresses[family], 40))
                 assert answers == wanted, (name, place, family)
+
+
+L_READY, R_READY = {"ready": True}, {"ready": True}
+LEAVING = {"ready": False, "serving": True, "terminating": True}
+NOT_READY = {"ready": False, "serving": False}
+ON_L, ON_R = {"forNodes": [{"name": HERE}]}, {"forNodes": [{"name": THERE}]}
+IN_L, IN_R = {"forZones": [{"name": "zone-a"}]}, {"forZones": [{"name": "zone-b"}]}
+SILENCE = {"TimeoutError"}
+REFUSED = {"ConnectionRefusedError"}
+
+CATEGORIES: dict[str, tuple[tuple[dict[str, Any], dict[str, Any]], dict[str, Any], set[str]]] = {
+    "both are ready": ((L_READY, R_READY), {}, {"L", "R"}),
+    "one is not ready": ((NOT_READY, R_READY), {}, {"R"}),
+    "none is ready": ((NOT_READY, NOT_READY), {}, REFUSED),
+    "one is leaving": ((LEAVING, R_READY), {}, {"R"}),
+    "all are leaving": ((LEAVING, LEAVING), {}, {"L", "R"}),
+    "one is leaving, one is not ready": ((LEAVING, NOT_READY), {}, {"L"}),
+    "hints name this node": ((L_READY, R_READY), {"hints": (ON_L, ON_R)}, {"L"}),
+    "hints name this zone": ((L_READY, R_READY), {"hints": (IN_L, IN_R)}, {"L"}),
+    "a hint is missing": ((L_READY, R_READY), {"hints": (ON_L, {})}, {"L", "R"}),
+    "hints name another node": ((L_READY, R_READY), {"hints": (ON_R, ON_R)}, {"L", "R"}),
+    "local policy": ((L_READY, R_READY), {"policy": "Local"}, {"L"}),
+    "local policy, the local one is leaving": ((LEAVING, R_READY), {"policy": "Local"}, {"L"}),
+    "local policy, none is local": ((NOT_READY, R_READY), {"policy": "Local"}, SILENCE),
+    "local policy does not look at hints": (
+        (L_READY, R_READY),
+        {"policy": "Local", "hints": (IN_R, IN_R)},
+        {"L"},
+    ),
+}
+"""Conditions of L on node-1 and R on node-2, what else is said, who answers on node-1 (S-30 to S-41)."""
+
+
+async def test_endpoint_categories(scene: Scene, client: Client) -> None:
+    """The same rows as in the planner's tests, with a slice made by hand, in both modes."""
+    address = (await scene.service("by-hand", selector=None))["IPv4"]
+    ips = [(await scene.pods.ready(f"server-{name}"))["status"]["podIP"] for name in "lr"]
+    for name, (conditions, said, wanted) in CATEGORIES.items():
+        hints = said.get("hints", ({}, {}))
+        endpoints = [
+            {"addresses": [ip], "conditions": c, "nodeName": node, **({"hints": h} if h else {})}
+            for ip, c, node, h in zip(ips, conditions, (HERE, THERE), hints, strict=True)
+        ]
+        body = {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "by-hand", "labels": {"kubernetes.io/service-name": "by-hand"}},
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            "ports": [{"name": "", "port": 8080}],
+        }
+        await client.patch(ENDPOINTSLICES, "by-hand", body, scene.pods.namespace, kind="apply")
+        policy = {"spec": {"internalTrafficPolicy": said.get("policy", "Cluster")}}
+        await client.patch(SERVICES, "by-hand", policy, scene.pods.namespace)
+        for place in MODES:
+            times = 1 if wanted == SILENCE else 24
+            async with asyncio.timeout(PATIENCE):
+                while (found := set(await scene.asked(place, address, times))) != wanted:
+                    assert found, (name, place)
 
 
 async def test_an_annotation_leaves_sockets_alone(scene: Scene, client: Client) -> None:

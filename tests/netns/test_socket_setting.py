@@ -1,0 +1,50 @@
+"""Whose sockets are given Services, as the agent's settings say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from nodes import Node
+
+from tulle.kernel import netns
+from tulle.lab.spec import Spec
+from tulle.pod_to_pod.datapath import Pinned
+
+Cluster = Callable[..., list[Node]]
+
+
+def kind_of(node: Node, cookie: int) -> str:
+    pinned = Pinned(node.bpffs)
+    raw = pinned.open("clients", len(pinned.contract.pack("client"))).get(cookie.to_bytes(8, "little"))
+    kinds = pinned.contract.enums["client_kind"]
+    return kinds(pinned.contract.unpack("client", raw).kind).name if raw else "none"
+
+
+@pytest.mark.parametrize(
+    ("flags", "pods", "processes"),
+    [
+        ((), "CLIENT_POD", "CLIENT_NODE"),
+        (("--no-socket-services",), "CLIENT_POD_PACKETS", "CLIENT_NODE"),
+    ],
+    ids=["by default", "sockets of Pods left alone"],
+)
+def test_the_nodes_setting(cluster: Cluster, flags: tuple[str, ...], pods: str, processes: str) -> None:
+    [node] = cluster(Spec(nodes=1), *flags)
+    pod = node.add("a")
+    cookie = netns.cookie(pod.path)
+    assert kind_of(node, cookie) == pods
+    assert kind_of(node, netns.cookie(node.path)) == processes
+    node.call("DEL", pod)
+    assert kind_of(node, cookie) == "none"
+
+
+def test_without_services_nothing_is_attached_to_sockets(cluster: Cluster) -> None:
+    [node] = cluster(Spec(nodes=1), "--no-services")
+    assert Pinned(node.bpffs).socket_programs() == set()
+    node.kill_agent()
+    node.start_agent()
+    assert "connect4" in Pinned(node.bpffs).socket_programs()
+    node.kill_agent()
+    node.start_agent("--no-services")
+    assert Pinned(node.bpffs).socket_programs() == set()
