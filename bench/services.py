@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 Samples = dict[tuple[str, str, str], list[float]]
 """Rates by variant, mode and family; one value per round."""
 
+Refusals = dict[tuple[str, str], list[float]]
+"""Milliseconds by way and family; one value per round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -52,6 +56,16 @@ class Way:
         command: list[str | Path] = [*join, program, mode, self.addresses[family], *numbers]
         return float(namespaces.run(self.client, command, PATIENCE))
 
+    def refusal(self, family: int) -> float:
+        """The slowest of many refusals by a port that the Service lacks, in ms. Raises ``LabError``."""
+        join = (*cgroup.JOIN, str(self.group)) if self.group else ()
+        numbers = (str(self.port + 1), str(_REFUSALS))
+        command = [*join, sys.executable, "-c", _TO_BE_REFUSED, self.addresses[family], *numbers]
+        times = list(map(float, namespaces.run(self.client, command, PATIENCE).split()))
+        if len(times) < _REFUSALS:
+            raise LabError(f"only {len(times)} of {_REFUSALS} connections were refused")
+        return max(times)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -62,6 +76,21 @@ class Comparison:
     mode: str
     target: float
 
+
+_REFUSALS = 50
+_TO_BE_REFUSED = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+for _ in range(int(sys.argv[3])):
+    with socket.socket(family) as client:
+        client.settimeout(1)
+        start = time.perf_counter()
+        try:
+            client.connect((sys.argv[1], int(sys.argv[2])))
+        except ConnectionRefusedError:
+            print((time.perf_counter() - start) * 1000)
+"""
+"""Prints how many milliseconds each refusal took."""
 
 NFTABLES = f"nftables with verdict maps, {NFT:,} Services"
 MODES = ("requests", "connections")
@@ -97,6 +126,7 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
     program = compile_program()
     cpu = str(max(os.sched_getaffinity(0)))
     samples: Samples = {}
+    refusals: Refusals = {}
     with ExitStack() as stack:
         tick("setting up")
         ways = _build(folder, stack, program, cpu)
@@ -106,7 +136,18 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
             for variant, mode, family in cases if number % 2 == 0 else reversed(cases):
                 rate = ways[variant].rate(program, mode, family, cpu)
                 samples.setdefault((variant, mode, FAMILIES[family]), []).append(rate)
-    return figures(samples)
+            for what in WAYS:
+                for family, name in enumerate(FAMILIES):
+                    slowest = ways[_with(what, MANY)].refusal(family)
+                    refusals.setdefault((what, name), []).append(slowest)
+    return [*figures(samples), *_refused(refusals)]
+
+
+def _refused(refusals: Refusals) -> list[Figure]:
+    return [
+        Figure("services", f"{what}, slowest refusal, {family}", "ms", tuple(values), 5.0, "lower")
+        for (what, family), values in refusals.items()
+    ]
 
 
 def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Figure]:
