@@ -63,16 +63,23 @@ def _not_asked(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
 def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
     """Whether the endpoints can be reached at all; if they can, it is the table."""
     name = finding.target.partition(":")[0]
+    ways = _ways(finding, evidence)
+    if ways is None:
+        return f"the API: it lists no ready endpoint of Service {name}"
+    if (ways and all(ways)) or (any(ways) and name == STICKY):
+        return next(filter(None, ways))
+    return _in_table(finding, scopes)
+
+
+def _ways(finding: Finding, evidence: Evidence) -> list[str] | None:
+    """For each other endpoint what is broken on the direct way to it, or nothing; None: the API has none."""
+    name = finding.target.partition(":")[0]
     listed = [each for each in evidence.facts.endpoints.get(name, ()) if each.family == finding.family]
     if name == LOCAL:
         listed = [each for each in listed if each.node == finding.source.node]
-    if not listed:
-        return f"the API: it lists no ready endpoint of Service {name}"
     owners = (evidence.owners.get(each.address, each.address) for each in listed)
-    broken = [_direct(finding, owner, evidence) for owner in owners if owner != str(finding.source)]
-    if (broken and all(broken)) or (any(broken) and name == STICKY):
-        return next(filter(None, broken))
-    return _in_table(finding, scopes)
+    ways = [_direct(finding, owner, evidence) for owner in owners if owner != str(finding.source)]
+    return ways if listed else None
 
 
 def _in_table(finding: Finding, scopes: Scopes) -> str:
@@ -98,8 +105,9 @@ def _missing(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
         if broken := _direct(finding, evidence.who[name], evidence):
             return broken
     lacking = ", ".join(evidence.who.get(name, name) for name in finding.about)
-    if not lacking:
-        return f"the Service table {_where(finding, scopes)} leads to what does not answer"
+    if not lacking:  # each was met, but some tries fail
+        broken = next(filter(None, _ways(finding, evidence) or []), "")
+        return broken or f"the Service table {_where(finding, scopes)} leads to what does not answer"
     scope = _where(finding, scopes)
     return f"the Service table {scope} differs from the API: {finding.target} lacks {lacking}"
 

@@ -268,6 +268,20 @@ def test_an_affinity_to_an_endpoint_out_of_reach() -> None:
     assert broken(found(world), losing(network)) == {"n1 → n2 (only from Pods)"}
 
 
+def test_tries_that_fail_because_one_endpoint_is_out_of_reach() -> None:
+    """Whoever answered in the end may be another one than who was tried first."""
+
+    def network(check: PathCheck) -> bool:
+        return (check.source.node, str(check.target)) == ("n1", "n2/b")
+
+    def now_and_then(check: Check) -> Answer:
+        whole = all_well(check)
+        return Answer(0, met=whole.met, shown=whole.shown, failed=2, error="no answer")
+
+    world = where(on("n1", "sticky:80"), now_and_then)
+    assert broken(found(world), losing(network)) == {"n1 → n2"}
+
+
 def test_a_pod_that_is_cut_off_is_no_evidence_against_services_and_dns() -> None:
     def cut(check: Check) -> Answer:
         return unanswered(check) if check.source.pod == "b-1" else all_well(check)
