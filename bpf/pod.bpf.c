@@ -89,6 +89,8 @@ static __always_inline struct verdict open_service(struct __sk_buff *skb, struct
 		becomes.source = p->flow.destination;
 	becomes.destination = selection.backend.address;
 	becomes.destination_port = selection.backend.port;
+	if (has_ports(p))
+		find_port(&p->flow, &becomes);
 	note_translation(&p->flow, &becomes, &selection);
 	translate(skb, p, &becomes);
 	return send_on(skb, p, REASON_SERVICE);

@@ -123,6 +123,39 @@ static __always_inline void note_translation(const struct flow *flow, const stru
 	bpf_map_update_elem(&flows, flow, &state, BPF_ANY);
 }
 
+static __always_inline bool same_flow(const struct flow *a, const struct flow *b)
+{
+	return same_address(&a->source, &b->source) && same_address(&a->destination, &b->destination) &&
+	       a->source_port == b->source_port && a->destination_port == b->destination_port;
+}
+
+#define PORT_TRIES 8
+#define FIRST_PORT 32768
+#define PORTS 28232 /* as many as the kernel gives out by itself */
+
+/*
+ * From one port a client may reach one backend by two Services at once, and the backend could not tell the two
+ * flows apart. The later one gets another port then, as connection tracking does (S-53). Where it finds none,
+ * it takes the answers.
+ */
+__noinline int find_port(const struct flow *flow, struct flow *becomes)
+{
+	struct flow_state *taken;
+	struct flow back, key;
+
+	if (!flow || !becomes)
+		return 0;
+	back = answer_to(flow);
+	for (int i = 0; i < PORT_TRIES; i++) {
+		key = answer_to(becomes);
+		taken = bpf_map_lookup_elem(&flows, &key);
+		if (!taken || taken->kind != FLOW_TRANSLATED || same_flow(&taken->becomes, &back))
+			return 0;
+		becomes->source_port = bpf_htons(FIRST_PORT + bpf_get_prandom_u32() % PORTS);
+	}
+	return 0;
+}
+
 static __always_inline struct backend backend_of(const struct flow *becomes)
 {
 	return (struct backend){ .address = becomes->destination, .port = becomes->destination_port };

@@ -208,6 +208,28 @@ def test_a_backend_that_connects_by_itself_is_not_an_answer(scene: Scene) -> Non
     assert not answered(scene, TCP)
 
 
+@pytest.mark.parametrize("protocol", [TCP, UDP, SCTP])
+def test_two_flows_of_one_port_to_one_backend_are_told_apart(scene: Scene, protocol: int) -> None:
+    """S-53: by two Services; the later flow gets another port, and each has its own answers."""
+    backend, other = scene.family.b, OTHER_VIPS[scene.family.name]
+    plan = scene.plan(protocol, backends(backend))
+    scene.apply(
+        replace(plan, frontends=(*plan.frontends, plan.frontends[0]._replace(address=to_bytes(other))))
+    )
+    rest, seen = OPENING[protocol], []
+    for vip in (scene.vip, other):
+        asked = Ends(scene.family.a, 40000, vip, PORT)
+        packet = scene.send(asked.packet(protocol, rest)).packet[14:]
+        port = int.from_bytes(packet[20 if vip.version == 4 else 40 :][:2], "big")
+        given = Ends(scene.family.a, port, backend, BACKEND_PORT)
+        assert packet == given.packet(protocol, rest, 63), "the checksum follows the port"
+        seen.append((asked, given))
+    assert seen[0][1].source_port == 40000 != seen[1][1].source_port
+    for asked, given in seen:
+        answer = scene.answer(backend, given.back.packet(protocol, GOING_ON[protocol]))
+        assert answer.packet[14:] == asked.back.packet(protocol, GOING_ON[protocol], 63)
+
+
 CHI_SQUARED = {2: 45.0, 5: 52.0, 17: 85.0}
 """By the number of backends: what is exceeded by chance less than once in 10**9 times."""
 
