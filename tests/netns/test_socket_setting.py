@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from nodes import Node
@@ -48,3 +49,13 @@ def test_without_services_nothing_is_attached_to_sockets(cluster: Cluster) -> No
     node.kill_agent()
     node.start_agent("--no-services")
     assert Pinned(node.bpffs).socket_programs() == set()
+
+
+def test_without_a_cgroup_pods_are_connected_all_the_same(cluster: Cluster, tmp_path: Path) -> None:
+    """And the log says what is missing, and what goes on without it."""
+    [node] = cluster(Spec(nodes=1), start=False)
+    node.group = tmp_path
+    node.start_agent()
+    assert node.call("STATUS")["exit"] == 0
+    assert "no Services at sockets" in node.log()
+    assert "Pods have Services per packet" in node.log()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tulle.agent.attachments import Attachments
 from tulle.agent.settings import Settings
-from tulle.errors import ConfigError
+from tulle.errors import ConfigError, KernelError, PrerequisiteError
 from tulle.kernel import netns, nft, sysctl
 from tulle.kernel.netlink import Netlink
-from tulle.kernel.prerequisites import cgroup2
+from tulle.kernel.prerequisites import whole_cgroup2
 from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
 from tulle.model.address import host_network, to_bytes
 from tulle.model.objects import Node
@@ -47,6 +47,7 @@ class NodeReconciler:
         self._datapath = datapath
         self._attachments = attachments
         self._ruleset = ""
+        self._degraded = ""
         self.problems: list[Problem] = []
         self.zone = ""
         """``topology.kubernetes.io/zone`` of this node, as ``apply`` was last told."""
@@ -140,7 +141,19 @@ class NodeReconciler:
             self._datapath.detach_sockets()
             return
         self._datapath.set_client(netns.own_cookie(), "NODE", own.addresses)
-        self._datapath.attach_sockets(Path(self._settings.cgroup) if self._settings.cgroup else cgroup2())
+        try:
+            group = Path(self._settings.cgroup) if self._settings.cgroup else whole_cgroup2()
+            self._datapath.attach_sockets(group)
+        except (PrerequisiteError, KernelError, OSError) as error:
+            degraded = "Pods have Services per packet, the node's own processes have none"
+            self._degrade(own, f"no Services at sockets: {error}; {degraded}")
+
+    def _degrade(self, own: Peer, message: str) -> None:
+        """The log has it, also when the API cannot be told."""
+        if message != self._degraded:
+            log.warning("%s", message)
+        self._degraded = message
+        self.problems.append(Problem(own.name, message))
 
     def _detach_others(self, uplinks: Sequence[Uplink]) -> None:
         for device in self._datapath.attached("uplink") - {u.name for u in uplinks}:

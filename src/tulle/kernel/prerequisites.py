@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 from pathlib import Path
+from typing import Final
 
 from tulle.errors import KernelError, PrerequisiteError
 from tulle.kernel import libc, mounts
@@ -15,6 +16,7 @@ from tulle.kernel import libc, mounts
 LEAST_KERNEL = (6, 6)
 """The first with tcx."""
 
+_ROOT_INODE: Final = 1  # of a kernfs
 _BPFFS = Path("/sys/fs/bpf")
 
 
@@ -63,6 +65,21 @@ def cgroup2() -> Path:
         "Services at the socket, and the lab",
         "mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1",
     )
+
+
+def whole_cgroup2() -> Path:
+    """The same, if it is the root of the tree: that of a cgroup namespace holds only the processes in there.
+
+    Raises ``PrerequisiteError``.
+    """
+    found = cgroup2()
+    if found.stat().st_ino != _ROOT_INODE:
+        raise PrerequisiteError(
+            f"{found} is not the root of the cgroup tree, but that of a cgroup namespace",
+            "Services at the socket for all processes of the node",
+            "run the agent in the node's cgroup namespace, or mount the node's tree and name it in `cgroup`",
+        )
+    return found
 
 
 def ensure_bpffs(folder: Path) -> None:
