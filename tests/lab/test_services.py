@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,60 @@ async def test_a_service_follows_its_endpoints_and_its_own_changes(scene: Scene,
     await change(selector={"role": "server"}, ports=[{"port": 81, "targetPort": 8080}])
     for place in MODES:
         await scene.until(place, address, {"ConnectionRefusedError"})
+
+
+async def test_a_connected_datagram_socket_is_ended_with_its_backend(
+    lab: Cluster, scene: Scene, client: Client
+) -> None:
+    """S-66: by the agent, when the Service's endpoints are others; per packet it is led to them as it is."""
+    for name, node in (("L", HERE), ("R", THERE)):
+        pod = f"udp-{name.lower()}"
+        await scene.pods.create(pod, *ENDS, "serve", name, "udp", "8080", nodeName=node, **MOUNT)
+        await scene.pods.ready(pod)
+    port = {"port": 80, "targetPort": 8080, "protocol": "UDP"}
+    address = (await scene.service("datagrams", selector={"app": "udp-l"}, ports=[port]))["IPv4"]
+
+    async def lead_to(name: str) -> None:
+        selector = {"spec": {"selector": {"app": f"udp-{name}"}}}
+        await client.patch(SERVICES, "datagrams", selector, scene.pods.namespace)
+
+    for mode, then in (("socket", "EDESTADDRREQ"), ("packet", "R")):
+        await client.patch(
+            SERVICES, "datagrams", {"spec": {"selector": {"app": "udp-l"}}}, scene.pods.namespace
+        )
+        with asking(lab, scene.pods, f"client-{mode}", address) as ask:
+            await until(ask, "L")
+            await lead_to("r")
+            await until(ask, then)
+
+
+async def until(ask: Callable[[], str], wanted: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await asyncio.to_thread(ask) != wanted:
+            pass
+
+
+@contextmanager
+def asking(lab: Cluster, pods: Pods, pod: str, address: str) -> Iterator[Callable[[], str]]:
+    """One connected UDP socket of ``pod``: each call asks by it, and tells who answered or what was wrong."""
+    line = ["kubectl", "exec", "-i", "-n", pods.namespace, pod, "--", *ENDS, "keep", address, "80"]
+    environment = os.environ | {"KUBECONFIG": str(lab.paths.kubeconfig)}
+    with subprocess.Popen(
+        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as running:
+        assert running.stdout and running.stdin
+        stdin, stdout = running.stdin, running.stdout
+
+        def ask() -> str:
+            stdin.write("?\n")
+            stdin.flush()
+            return stdout.readline().strip()
+
+        try:
+            assert stdout.readline() == "ready\n"
+            yield ask
+        finally:
+            running.kill()
 
 
 async def test_affinity_ends_with_its_time(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import PortPlan, Problem
+from tulle.pod_to_service.plan import Backend, PortPlan, Problem
 from tulle.pod_to_service.table import PortName, Table
 from tulle.pod_to_service.tracker import Tracker
 
@@ -59,6 +59,9 @@ class Services:
         self._changed = asyncio.Event()
         self._garbage = asyncio.Event()
         self._done = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._serving: dict[int, frozenset[Backend]] = {}
+        self._known_cidrs: set[Network] | None = None
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
         self._complete = False
@@ -74,6 +77,7 @@ class Services:
         group.create_task(self._follow(), name="keep the Service table")
         group.create_task(self._collect(), name="free what the Service table lost")
         group.create_task(self._tell(), name="tell of Services that cannot be right")
+        group.create_task(self._end_sockets(), name="end UDP sockets to backends that are gone")
 
     def remove(self) -> None:
         """Takes out what an agent wrote that had Services to see to. Raises ``KernelError``."""
@@ -140,7 +144,9 @@ class Services:
         self._sync_cidrs()
         self._garbage.set()
         self._done.set()
-        await self._end_sockets(changed)
+        if serving := self._table.serving(changed):
+            self._serving |= serving
+            self._moved.set()
 
     def _apply(self, keys: Iterable[Key]) -> list[PortName]:
         plans: dict[Key, tuple[PortPlan, ...]] = {}
@@ -171,17 +177,22 @@ class Services:
 
     def _sync_cidrs(self) -> None:
         """Without ServiceCIDR objects (Kubernetes before 1.33) no address counts as unallocated."""
-        if self._cidrs.synced.is_set():
-            self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
+        wanted = set(networks(self._cidrs.objects.values()))
+        if self._cidrs.synced.is_set() and wanted != self._known_cidrs:
+            self._table.set_cidrs(wanted)
+            self._known_cidrs = wanted
 
-    async def _end_sockets(self, changed: Iterable[PortName]) -> None:
-        serving = self._table.serving(changed)
-        if not serving:
-            return
-        stale = find_stale(self._datapath.maps["socket_flows"], self._datapath.contract, serving)
-        if stale:
-            ended = await asyncio.to_thread(end_stale, stale, self._places())
-            log.info("ended %d UDP sockets to backends that are gone", ended)
+    async def _end_sockets(self) -> None:
+        """By itself: the table does not wait until all flows have been looked at."""
+        maps, contract = self._datapath.maps, self._datapath.contract
+        while True:
+            await self._moved.wait()
+            self._moved.clear()
+            serving, self._serving = self._serving, {}
+            stale = await asyncio.to_thread(find_stale, maps["socket_flows"], contract, serving)
+            if stale:
+                ended = await asyncio.to_thread(end_stale, stale, self._places())
+                log.info("ended %d UDP sockets to backends that are gone", ended)
 
     async def _collect(self) -> None:
         while True:

@@ -27,15 +27,16 @@ def find_stale(flows: Map, contract: Contract, serving: Mapping[int, frozenset[B
     ``serving``: by index in ``services``, who may keep what it has (S-65).
     """
     entries, sends = Entries(contract), contract.enums["socket_direction"]["SOCKET_SENDS"]
+    read_key, read_flow = contract.layout("socket_flow_key").unpack, contract.layout("socket_flow").unpack
     found: defaultdict[int, Stale] = defaultdict(lambda: defaultdict(set))
-    size = len(contract.pack("socket_flow_key"))
-    for raw_key, raw in flows.items(size).items():
-        key, flow = contract.unpack("socket_flow_key", raw_key), contract.unpack("socket_flow", raw)
-        if key.direction != sends or flow.service not in serving:
+    for raw_key, raw in flows.items(contract.layout("socket_flow_key").size).items():
+        netns_cookie, peer, service, *_ = read_flow(raw)
+        if service not in serving:
             continue
-        [backend] = entries.read_backends(bytes(flow.peer))
-        if backend not in serving[flow.service]:
-            found[flow.netns][key.cookie].add(backend)
+        cookie, _, direction = read_key(raw_key)
+        [backend] = entries.read_backends(peer)
+        if direction == sends and backend not in serving[service]:
+            found[netns_cookie][cookie].add(backend)
     return dict(found)
 
 
