@@ -204,11 +204,9 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
  */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
-	__u32 now = seconds();
-
-	if (!p->opens && now - state->used < FLOW_REFRESH)
+	if (!p->opens && seconds_since(state->used) < FLOW_REFRESH)
 		return;
-	state->used = now;
+	state->used = seconds();
 	if (!is_answer(state))
 		note_answers(&p->flow, &state->becomes, state->service);
 }
@@ -216,7 +214,7 @@ static __always_inline void keep_fresh(const struct packet *p, struct flow_state
 /* Datagrams with the ends of a flow that has not been used for long are of another one. */
 static __always_inline bool is_outdated(const struct packet *p, const struct flow_state *state)
 {
-	return p->opens || (p->flow.protocol == IPPROTO_UDP && seconds() - state->used > FLOW_IDLE);
+	return p->opens || (p->flow.protocol == IPPROTO_UDP && seconds_since(state->used) > FLOW_IDLE);
 }
 
 /*

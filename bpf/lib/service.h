@@ -29,6 +29,14 @@ static __always_inline __u32 seconds(void)
 	return bpf_ktime_get_coarse_ns() / NS_PER_SECOND;
 }
 
+/* 0, and not an age, for what another CPU wrote a tick ahead of us. */
+static __always_inline __u32 seconds_since(__u32 then)
+{
+	__s32 age = seconds() - then;
+
+	return age > 0 ? age : 0;
+}
+
 static __always_inline bool in_service_cidr(const struct address *address)
 {
 	struct prefix key = { .length = 128, .address = *address };
@@ -83,16 +91,15 @@ static __always_inline bool stays(const struct affinity_key *key, const struct b
 				  struct selection *selection)
 {
 	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
-	__u32 now = seconds();
 
 	if (!known)
 		return false;
 	selection->backend = known->backend;
-	if (now - known->used >= set->affinity || !is_member(selection->set, &selection->backend)) {
+	if (seconds_since(known->used) >= set->affinity || !is_member(selection->set, &selection->backend)) {
 		bpf_map_delete_elem(&affinities, key);
 		return false;
 	}
-	known->used = now;
+	known->used = seconds();
 	return true;
 }
 

@@ -373,6 +373,17 @@ def packed(scene: Scene, backend: Backend) -> bytes:
     return scene.programs.contract.pack("backend", address=backend.address, port=port)
 
 
+def test_an_affinity_of_this_very_moment_counts(scene: Scene) -> None:
+    """Whoever wrote it may have been a tick of the clock ahead."""
+    sticky(scene, *two(scene))
+    contract, [index] = scene.programs.contract, scene.indices()
+    [backend] = backends(scene.family.b)
+    key = contract.pack("affinity_key", client=to_bytes(scene.family.a), service=index)
+    ahead = contract.pack("affinity", backend=packed(scene, backend), used=seconds() + 1)
+    scene.programs.maps["affinities"][key] = ahead
+    assert {opened(scene, port=50000 + i) for i in range(10)} == {scene.family.b}
+
+
 def test_families_do_not_share_what_is_known(scene: Scene, family: Family) -> None:
     """IPv4 addresses are ::ffff:a.b.c.d in the maps; a flow of one family is none of the other."""
     scene.serve(UDP, family.b)
