@@ -247,8 +247,10 @@ class Attachments:
 
     async def _repair(self, attachment: Attachment, settings: LinkSettings) -> None:
         await asyncio.to_thread(link.repair, attachment, settings, self._datapath)
-        cookie = attachment.cookie or await asyncio.to_thread(netns.cookie, Path(attachment.netns))
-        self._know_sockets(attachment, cookie)
+        if attachment.cookie:
+            self._set_client(attachment)
+        else:
+            self._know_sockets(attachment, await asyncio.to_thread(netns.cookie, Path(attachment.netns)))
 
     def forget_unknown(self) -> None:
         """Once, before the first call is served: what an older agent left in the maps, and nobody has."""

@@ -147,6 +147,8 @@ class NodeReconciler:
         except (PrerequisiteError, KernelError, OSError) as error:
             degraded = "Pods have Services per packet, the node's own processes have none"
             self._degrade(own, f"no Services at sockets: {error}; {degraded}")
+        else:
+            self._degraded = ""
 
     def _degrade(self, own: Peer, message: str) -> None:
         """The log has it, also when the API cannot be told."""

@@ -38,9 +38,10 @@ class Reporter:
         self._told = found
 
     async def objects(self, problems: Iterable[ObjectProblem]) -> None:
-        """The same for what Services and EndpointSlices say that cannot be right."""
+        """The same for what Services and EndpointSlices say wrong; of very many, the rest later."""
         found = frozenset(problems)
-        for problem in sorted(found - self._told_of_objects)[:_MOST_EVENTS]:
+        news = sorted(found - self._told_of_objects)[:_MOST_EVENTS]
+        for problem in news:
             namespace, name = problem.key
             log.warning("%s %s/%s: %s: %s", problem.kind, namespace, name, problem.field, problem.message)
             about = {
@@ -50,7 +51,7 @@ class Reporter:
                 "name": name,
             }
             await self._event(about, "InvalidField", f"{problem.field}: {problem.message}")
-        self._told_of_objects = found
+        self._told_of_objects = self._told_of_objects & found | frozenset(news)
 
     async def _event(self, about: dict[str, str], reason: str, message: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

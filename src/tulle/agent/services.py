@@ -61,13 +61,13 @@ class Services:
         self._done = asyncio.Event()
         self._moved = asyncio.Event()
         self._serving: dict[int, frozenset[Backend]] = {}
-        self._known_cidrs: set[Network] | None = None
+        self._cidrs_changed = True
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
         self._complete = False
         self._services.subscribe(self._service_changed)
         self._slices.subscribe(self._slice_changed)
-        self._cidrs.subscribe(lambda _: self._changed.set())
+        self._cidrs.subscribe(self._cidr_changed)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Adds the tasks that never return."""
@@ -103,6 +103,10 @@ class Services:
 
     def _slice_changed(self, change: Change[EndpointSlice]) -> None:
         self._tracker.slice_changed(change)
+        self._changed.set()
+
+    def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
+        self._cidrs_changed = True
         self._changed.set()
 
     @property
@@ -177,10 +181,9 @@ class Services:
 
     def _sync_cidrs(self) -> None:
         """Without ServiceCIDR objects (Kubernetes before 1.33) no address counts as unallocated."""
-        wanted = set(networks(self._cidrs.objects.values()))
-        if self._cidrs.synced.is_set() and wanted != self._known_cidrs:
-            self._table.set_cidrs(wanted)
-            self._known_cidrs = wanted
+        if self._cidrs_changed and self._cidrs.synced.is_set():
+            self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
+            self._cidrs_changed = False
 
     async def _end_sockets(self) -> None:
         """By itself: the table does not wait until all flows have been looked at."""
