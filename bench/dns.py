@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import naming
+from bench.nodes import NO_API
 from bench.statistics import Figure, percentile
 from tulle.errors import LabError
 from tulle.kernel import netns, prerequisites
@@ -24,14 +25,6 @@ _SECONDS = 4
 _HALF = 6_000  # queries a second at which the latency counts: half of what is promised
 _NEW = 50  # Services that are created in a round
 _PATIENCE = 20.0
-_NOBODY = """
-apiVersion: v1
-kind: Config
-current-context: none
-clusters: [{name: none, cluster: {server: "http://127.0.0.1:1"}}]
-users: [{name: none, user: {token: none}}]
-contexts: [{name: none, context: {cluster: none, user: none}}]
-"""
 
 
 def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figure]:
@@ -76,7 +69,7 @@ def _write(folder: Path) -> None:
         )
     (folder / "state").mkdir()
     (folder / "state" / "dns.jsonl").write_text("\n".join([*lines, ".", ""]))
-    (folder / "kubeconfig").write_text(_NOBODY)
+    (folder / "kubeconfig").write_text(NO_API)
     zone = "default.svc.cluster.local"
     (folder / "hits").write_text("".join(f"s{n}.{zone} A\n" for n in range(_SERVICES)))
     (folder / "misses").write_text("".join(f"www{n}.example.com.{zone} A\n" for n in range(_SERVICES)))

@@ -23,7 +23,7 @@ from tulle.kernel.prerequisites import cgroup2
 from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, Topology, topology
 
-_NO_API = """
+NO_API = """
 apiVersion: v1
 kind: Config
 current-context: none
@@ -124,7 +124,7 @@ def cluster(folder: Path, stack: ExitStack, nodes: int, *flags: str) -> list[Nod
     libc.mount("bpf", bpffs, "bpf")
     stack.callback(libc.umount, bpffs)
     kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(_NO_API)
+    kubeconfig.write_text(NO_API)
     groups = cgroups(stack)
     made = []
     for host, path in zip(plan.nodes, paths, strict=True):

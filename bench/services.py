@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench import baselines, namespaces, nodes, objects, verdict_maps
-from bench.forward import FAMILIES, MILLISECONDS, PATIENCE, PORT, compile_program, serve
+from bench.forward import FAMILIES, MILLISECONDS, PATIENCE, PORT, Comparison, Samples, compile_program, serve
 from bench.nodes import Node
 from bench.statistics import Figure, ratios
 from tulle.errors import LabError
@@ -32,9 +32,6 @@ FEW, MANY, NFT = 1, 10_000, 5_000
 _ENDPOINTS = 2  # of each Service that is only there
 _DIRECT = "5202"  # where Pods are reached without a Service
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
-
-Samples = dict[tuple[str, str, str], list[float]]
-"""Rates by variant, mode and family; one value per round."""
 
 Refusals = dict[tuple[str, str], list[float]]
 """Milliseconds by way and family; one value per round."""
@@ -65,16 +62,6 @@ class Way:
         if len(times) < _REFUSALS:
             raise LabError(f"only {len(times)} of {_REFUSALS} connections were refused")
         return max(times)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """``ours`` and ``baseline`` are variants; ``target`` is the least ratio of their rates."""
-
-    ours: str
-    baseline: str
-    mode: str
-    target: float
 
 
 _REFUSALS = 50

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from probe_server import serving
 
 from tulle.verify.probe import icmp
 from tulle.verify.probe.client import check_all
-from tulle.verify.probe.server import Server
 from tulle.verify.probe.wire import decode, payload
 
 LOOPBACKS = ["127.0.0.1", "::1"]
-
-
-@contextlib.asynccontextmanager
-async def serving(port: int) -> AsyncIterator[None]:
-    server = asyncio.create_task(Server("me", port).run(), name="server")
-    try:
-        while not server.done():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("::1", port)
-                writer.close()
-                break
-            await asyncio.sleep(0)
-        yield
-    finally:
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server
 
 
 async def check(kind: str, address: str, port: int, size: int = 0, timeout: float = 10.0) -> Any:

@@ -10,29 +10,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from probe_server import serving
 
 from tulle.verify.probe.client import check_all
-from tulle.verify.probe.server import Server
 from tulle.verify.probe.wire import encode
 
 WAYS = [(t, a) for t in ("tcp", "udp") for a in ("127.0.0.1", "::1")]
-
-
-@contextlib.asynccontextmanager
-async def serving(port: int) -> AsyncIterator[None]:
-    server = asyncio.create_task(Server("me", port).run(), name="server")
-    try:
-        while not server.done():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("::1", port)
-                writer.close()
-                break
-            await asyncio.sleep(0)
-        yield
-    finally:
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server
 
 
 async def check(
