@@ -18,6 +18,13 @@ const volatile __u8 gateway_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x65 };
 /* The source of every frame in the overlay: a VXLAN device takes its own MAC as source for a loop. */
 const volatile __u8 overlay_source_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x66 };
 
+/* As `overlay_source_mac`, of frames that one node hands over to another, and of the answers to these. */
+const volatile __u8 handover_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x67 };
+const volatile __u8 handback_mac[6] = { 0x02, 0x74, 0x75, 0x6c, 0x6c, 0x68 };
+
+/* enum external_traffic: how this node's Pods answer, and what it does for Pods of other nodes. */
+const volatile __u32 external_traffic = EXTERNAL_HANDOVER;
+
 /* Never read. It brings the types into the BTF that no map speaks of. */
 const volatile struct contract_types {
 	struct drop_event drop_event;
@@ -27,6 +34,9 @@ const volatile struct contract_types {
 	enum on_empty on_empty;
 	enum client_kind client_kind;
 	enum socket_direction socket_direction;
+	enum frontend_scope frontend_scope;
+	enum own_flags own_flags;
+	enum external_traffic external_traffic;
 	enum transport transport;
 	enum hook hook;
 	enum reason reason;

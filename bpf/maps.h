@@ -21,6 +21,31 @@ struct {
 } endpoints SEC(".maps");
 
 /*
+ * This node's Pods that have an IPv6 address, by its last 32 bits: that much of it, or a whole IPv4 address, fits
+ * into the frame by which another node hands a client's packet over.
+ * Written by the agent with `endpoints`, read by the hooks of the underlay. Missing: no Pod of this node.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __be32);
+	__type(value, struct address);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} suffixes SEC(".maps");
+
+/*
+ * The addresses that this node has, with enum own_flags.
+ * Written by the agent as the kernel has them; read by all that look for Services. Missing: not this node's.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct address);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} own_addresses SEC(".maps");
+
+/*
  * The other nodes: their Pod CIDRs and their own addresses.
  * Written by the agent from the Node objects. Read by all hooks.
  * Missing: outside the cluster, or this node; both are the host stack's.
@@ -42,7 +67,7 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 1048576);
 	__type(key, struct flow);
 	__type(value, struct flow_state);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
@@ -87,7 +112,7 @@ struct {
  * what makes a change atomic: it names a set that was written before, and is never changed after. The agent
  * frees what it took out only when no program that could have seen it still runs.
  *
- * Where Services are reached: an index into `services`, or an enum service_index.
+ * Where Services are reached, and what each frontend leads to.
  * Written by the agent, read by all that look for Services. Missing: see `service_cidrs`.
  */
 struct {
@@ -95,7 +120,7 @@ struct {
 	__uint(max_entries, 131072);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct frontend);
-	__type(value, __u32);
+	__type(value, struct lead);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } frontends SEC(".maps");
 
@@ -127,6 +152,46 @@ struct {
 	__type(value, struct backend);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } backends SEC(".maps");
+
+/*
+ * Maglev's rings: from a flow's hash to a backend, for sets that clients outside are led by. Each set's is in a
+ * part of its own, which its header names. The same endpoints make the same ring on every node.
+ * Written by the agent. An array: nothing is missing.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1048576);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct ring_entry);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} rings SEC(".maps");
+
+/*
+ * From where a Service with loadBalancerSourceRanges may be reached, by the guard of its frontends.
+ * Written by the agent before a frontend names the guard. Missing: from there it may not.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct source_range);
+	__type(value, __u8);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} source_ranges SEC(".maps");
+
+/*
+ * For which addresses this node answers ARP and neighbour discovery, and until when.
+ * Written by the agent while it holds the address's lease. Missing: whoever has the address answers.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct announcement_key);
+	__type(value, struct announcement);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} announcements SEC(".maps");
 
 /*
  * Which backends are in a set, for the sets of which this is asked: those of Services with affinity, and those

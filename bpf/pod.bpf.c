@@ -100,12 +100,14 @@ static __always_inline struct verdict judge_service(struct __sk_buff *skb, struc
 						    const struct known *known)
 {
 	struct frontend frontend = frontend_of(&p->flow);
-	__u32 service = find_service(&frontend);
+	__u32 service = find_service(&frontend, &p->flow.source, SIDE_INSIDE);
 
 	if (service == SERVICE_NONE || service == SERVICE_OF_NODE)
 		return pass(REASON_STACK);
 	if (service == SERVICE_UNALLOCATED)
 		return drop(DROP_SERVICE_UNALLOCATED);
+	if (service == SERVICE_CLOSED)
+		return drop(DROP_SERVICE_SOURCE);
 	if (p->hop_limit <= 1)
 		return pass(REASON_HOP_LIMIT);
 	if (known->quotes) /* an error is never answered with an error */

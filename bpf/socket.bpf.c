@@ -123,17 +123,19 @@ static __always_inline int refuse(const struct request *request, enum reason rea
 /* Whether the request is for a port of a Service; if not, `verdict` is what becomes of it. */
 static __always_inline bool is_for_service(struct bpf_sock_addr *ctx, struct request *request, int *verdict)
 {
+	const struct address *address;
+
 	*verdict = ALLOWED;
 	if (!request->frontend.protocol)
 		return false;
 	request->client = find_client(ctx, &request->netns);
 	if (!request->client)
 		return false;
-	request->service = find_service(&request->frontend);
+	address = address_of(request->client, &request->frontend.address);
+	request->service = find_service(&request->frontend, address, SIDE_INSIDE);
 	if (request->service == SERVICE_NO_PORT)
 		*verdict = refuse(request, DROP_SERVICE_PORT);
-	return request->service >= SERVICE_FIRST && request->service != SERVICE_NONE &&
-	       request->service != SERVICE_UNALLOCATED;
+	return is_service(request->service);
 }
 
 /* Whether there is a backend for the request; if not, `verdict` is what becomes of it. */

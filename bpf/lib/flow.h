@@ -187,7 +187,7 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	set = present_set(state->service);
 	if (set == state->set && !p->opens)
 		return true;
-	if (find_service(&frontend) != state->service)
+	if (find_service(&frontend, &p->flow.source, SIDE_INSIDE) != state->service)
 		return false;
 	if (set == state->set)
 		return true;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <linux/bpf.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
 #include "../contract.h"
@@ -44,17 +45,80 @@ static __always_inline bool in_service_cidr(const struct address *address)
 	return bpf_map_lookup_elem(&service_cidrs, &key);
 }
 
-/* An index into `services`, or an enum service_index. */
-static __always_inline __u32 find_service(const struct frontend *frontend)
+static __always_inline struct lead *look_up_lead(const struct address *address, __be16 port, __u8 protocol,
+						 enum frontend_scope scope)
 {
-	struct frontend any_port = { .address = frontend->address };
-	__u32 *service = bpf_map_lookup_elem(&frontends, frontend);
+	struct frontend key = { .address = *address, .port = port, .protocol = protocol, .scope = scope };
 
-	if (!service)
-		service = bpf_map_lookup_elem(&frontends, &any_port);
-	if (service)
-		return *service;
-	return in_service_cidr(&frontend->address) ? SERVICE_UNALLOCATED : SERVICE_NONE;
+	return bpf_map_lookup_elem(&frontends, &key);
+}
+
+/* 0.0.0.0 or ::, as the frontends of node ports and host ports name it. */
+static __always_inline struct address any_address_like(const struct address *address)
+{
+	struct address any = *address;
+
+	any.word[3] = 0;
+	if (any.word[0] || any.word[1] || any.word[2] != bpf_htonl(0xffff))
+		any.word[0] = any.word[1] = any.word[2] = 0;
+	return any;
+}
+
+/* Where node ports and host ports lead, for an address that this node has. A node port goes before a host port. */
+static __always_inline struct lead *find_port_of_node(const struct frontend *asked)
+{
+	__u32 *own = bpf_map_lookup_elem(&own_addresses, &asked->address);
+	struct address any = any_address_like(&asked->address);
+	struct lead *lead = NULL;
+
+	if (!own)
+		return NULL;
+	if (*own & OWN_NODE_PORTS)
+		lead = look_up_lead(&any, asked->port, asked->protocol, SCOPE_NODE_PORT);
+	return lead ? lead : look_up_lead(&any, asked->port, asked->protocol, SCOPE_HOST_PORT);
+}
+
+/* What `asked`, with SCOPE_ADDRESS, leads to; NULL where it is no frontend. */
+static __always_inline struct lead *find_lead(const struct frontend *asked)
+{
+	struct lead *lead = bpf_map_lookup_elem(&frontends, asked);
+
+	if (!lead)
+		lead = find_port_of_node(asked);
+	return lead ? lead : look_up_lead(&asked->address, 0, 0, SCOPE_ADDRESS);
+}
+
+/* Whether `client` may use a frontend with this guard (S-61). */
+static __always_inline bool is_let_in(__u32 guard, const struct address *client)
+{
+	struct source_range key = { .length = 160, .guard = bpf_htonl(guard), .address = *client };
+
+	return !guard || bpf_map_lookup_elem(&source_ranges, &key);
+}
+
+/* For whom is asked; see struct lead. */
+enum side {
+	SIDE_INSIDE,
+	SIDE_OUTSIDE,
+};
+
+/* An index into `services`, or an enum service_index. */
+static __always_inline __u32 find_service(const struct frontend *frontend, const struct address *client,
+					  enum side side)
+{
+	struct lead *lead = find_lead(frontend);
+
+	if (!lead)
+		return in_service_cidr(&frontend->address) ? SERVICE_UNALLOCATED : SERVICE_NONE;
+	if (!is_let_in(lead->guard, client))
+		return SERVICE_CLOSED;
+	return side == SIDE_OUTSIDE ? lead->outside : lead->inside;
+}
+
+/* Whether the number that a frontend leads to is an index into `services`. */
+static __always_inline bool is_service(__u32 service)
+{
+	return service >= SERVICE_FIRST && service < SERVICE_CLOSED;
 }
 
 /* 0, which is no set, where there is no such service any more. */
