@@ -152,6 +152,8 @@ KINDS: dict[str, Callable[[dict[str, Any], float, list[str]], Awaitable[Answer]]
     "bind": _bind,
     "reach": service.reach,
     "refuse": service.refuse,
+    "silent": service.silent,
+    "health": service.health,
     "query": names.query,
     "library": names.library,
 }

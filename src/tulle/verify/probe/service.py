@@ -16,6 +16,8 @@ HASTE = 0.05
 """Seconds after which a try that has no answer yet does not hold up the next one."""
 PAUSE = 0.1
 """Seconds between tries while nobody has answered yet: the Service may be about to be programmed."""
+SILENCE = 0.9
+"""Seconds for which nobody may answer: what is lost is sent again only after one."""
 _WITHIN = 0.9
 """Of a check's time: the rest is for telling what was seen until then."""
 
@@ -167,3 +169,29 @@ def _words(failure: BaseException) -> str:
     if isinstance(failure, OSError):
         return errno.errorcode.get(failure.errno or 0, str(failure))
     return "an answer that no probe gives" if isinstance(failure, ValueError) else str(failure)
+
+
+async def silent(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
+    """``name`` of who answers within a short while, or as ``error`` why nobody does."""
+    try:
+        async with asyncio.timeout(min(SILENCE, _WITHIN * timeout)):
+            name, *_ = await ASKING[check["transport"]][0](check["address"], check["port"])
+        return {"name": name}
+    except TimeoutError:
+        return {"error": "no answer"}
+    except OSError as failure:
+        return {"error": _words(failure)}
+
+
+async def health(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
+    """``status`` of an answer over HTTP."""
+    start = time.monotonic()
+    reader, writer = await asyncio.open_connection(check["address"], check["port"])
+    try:
+        writer.write(b"GET /healthz HTTP/1.0\r\nHost: verify\r\n\r\n")
+        version, status, *_ = (await reader.readline()).split(None, 2)
+    finally:
+        writer.close()
+    if not version.startswith(b"HTTP/"):
+        raise ValueError("not HTTP")
+    return {"status": int(status), "seconds": time.monotonic() - start}
