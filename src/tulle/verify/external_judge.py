@@ -25,8 +25,9 @@ def findings(
         yield {"refuse": _refusal, "silent": _silence, "health": _health}[check.purpose](check, answer, who)
     elif not answer.met:
         for statement in _spoken(check):
-            expected = f"{named(check.wanted, who)} answers"
-            yield _finding(check, expected, str(answer.error), Trouble.UNREACHED, statement=statement)
+            yield _finding(
+                check, _expected(check, who), str(answer.error), Trouble.UNREACHED, statement=statement
+            )
     else:
         yield _met(check, answer, who)
         yield _shown(check, answer)
@@ -74,8 +75,15 @@ def _finding(
     )
 
 
+def _expected(check: ExternalCheck, who: Who) -> str:
+    pods = named(check.wanted, who)
+    if check.every or len(check.wanted) == 1:
+        return f"{pods} answer{'' if check.every else 's'}"
+    return f"one of {pods} answers"
+
+
 def _met(check: ExternalCheck, answer: Answer, who: Who) -> Finding:
-    expected = f"{named(check.wanted, who)} answer{'s' if len(check.wanted) == 1 else ''}"
+    expected = _expected(check, who)
     foreign = answer.met.keys() - check.wanted
     if foreign:
         return _finding(check, expected, f"{named(foreign, who)} too", Trouble.FOREIGN, foreign)

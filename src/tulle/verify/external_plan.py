@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from tulle.verify.external import ANNOUNCED, BY_IP, CLOSED, GUARDED, ONE, OPEN, STAY, Gate
-from tulle.verify.findings import BALANCERS, EXTERNAL_IPS, HOST_PORTS, NODE_PORTS
+from tulle.verify.findings import ANNOUNCED_ADDRESSES, BALANCERS, EXTERNAL_IPS, HOST_PORTS, NODE_PORTS
 from tulle.verify.manifests import PORT_NAME
 from tulle.verify.plan import Place
 from tulle.verify.service_plan import STICKY_TRIES, TRANSPORTS, Transport, tries_for
@@ -208,7 +208,7 @@ def _at_vips(at: _Asking, ground: Ground) -> Iterator[ExternalCheck]:
         return [there.check("reach", statement, group, service, PORT, pods)] if address else []
 
     if at.source.outside:
-        yield from map(_each, reach("load-balancer", BALANCERS, ANNOUNCED))
+        yield from map(_each, reach("load-balancer", ANNOUNCED_ADDRESSES, ANNOUNCED))
         return
     yield from reach("load-balancer", BALANCERS, OPEN)
     yield from reach("external-ip", EXTERNAL_IPS, BY_IP)

@@ -22,6 +22,7 @@ SERVICES: Final = "Services"
 NODE_PORTS: Final = "NodePorts"
 HOST_PORTS: Final = "hostPorts"
 BALANCERS: Final = "load balancers' addresses"
+ANNOUNCED_ADDRESSES: Final = "announced addresses"
 EXTERNAL_IPS: Final = "external IPs"
 """The groups of those on reaching it from outside."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tulle.verify import hops
 from tulle.verify.findings import (
+    ANNOUNCED_ADDRESSES,
     BALANCERS,
     EXTERNAL_IPS,
     HOST_PORTS,
@@ -27,7 +28,14 @@ _ONE_OF = {group: group.removesuffix("s") for group in (SERVICES, NODE_PORTS, HO
 _KIN = {"external-refusal": NODE_PORTS}
 """Besides Services: with what a refusal shares its way."""
 _NO_ANSWER = frozenset(
-    {Trouble.UNREACHED, Trouble.MISSING, Trouble.NOT_REFUSED, Trouble.SILENT, Trouble.LIBRARY}
+    {
+        Trouble.UNREACHED,
+        Trouble.MISSING,
+        Trouble.NOT_REFUSED,
+        Trouble.SILENT,
+        Trouble.LIBRARY,
+        Trouble.HEALTH,
+    }
 )
 
 
@@ -91,6 +99,8 @@ def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
         return f"the API: it lists no ready endpoint of Service {name}"
     if (ways and all(ways)) or (any(ways) and name == STICKY):
         return next(filter(None, ways))
+    if finding.group == ANNOUNCED_ADDRESSES:
+        return f"the announcement of {finding.target} to the network: no packet for it comes back"
     return _in_table(finding, scopes, finding.group)
 
 
