@@ -2,13 +2,13 @@
 
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
 address and port; ``both`` is TCP and UDP, and ``lines`` is TCP that answers each line of a connection.
-``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``, ``seen`` (the client
-as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
+``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``, ``seen`` (the
+client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
 ``keep <address> <port> [<own port>]`` asks by one connected UDP socket whenever it reads a line, and
-``hold <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new TCP connections, one after
-the other, until its input says so and there were so many; it resolves the host for each, and prints how often it was
-answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where connect() was led to another
-port than that, ``packet`` where the kernel knows of no other.
+``hold <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new TCP connections,
+one after the other, until its input says so and there were so many; it resolves the host for each, and says
+how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
+connect() was led to another port than that, ``packet`` where the kernel knows of no other.
 ``alternate <own port> <address> <port> …`` makes a TCP connection to one after the other from one and the
 same port, and prints who answered each, in order.
 """
