@@ -1,11 +1,11 @@
 """Run in a Pod or on a node: servers that say who they are, and clients that say what they saw.
 
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
-address and port; ``both`` is TCP and UDP, and ``lines`` is TCP that answers each line of a connection.
+address and port; ``both`` is TCP and UDP, and ``tcp-lines`` is TCP that answers each line of a connection.
 ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``, ``seen`` (the
 client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
 ``keep <address> <port> [<own port>]`` asks by one connected UDP socket whenever it reads a line, and
-``hold <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new TCP connections,
+``converse <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new TCP connections,
 one after the other, until its input says so and there were so many; it resolves the host for each, and says
 how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
 connect() was led to another port than that, ``packet`` where the kernel knows of no other.
@@ -76,7 +76,7 @@ def serve_lines(name: str, server: socket.socket) -> None:
         threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
 
 
-SERVING = {"tcp": serve_tcp, "udp": serve_udp, "lines": serve_lines}
+SERVING = {"tcp": serve_tcp, "udp": serve_udp, "tcp-lines": serve_lines}
 
 
 def answer(name: str, client: tuple[str, int], size: int) -> bytes:
@@ -139,7 +139,7 @@ def keep_asking(address: str, port: int, own: int = 0) -> None:
                 print(errno.errorcode.get(error.errno or 0, "timeout"), flush=True)
 
 
-def hold(address: str, port: int) -> None:
+def converse(address: str, port: int) -> None:
     """One TCP connection, to a server of lines."""
     with socket.create_connection((address, port), PATIENCE) as client:
         client.settimeout(10 * PATIENCE)
@@ -210,8 +210,8 @@ if __name__ == "__main__":
         serve(rest[0], rest[1], int(rest[2]))
     elif verb == "keep":
         keep_asking(rest[0], *map(int, rest[1:]))
-    elif verb == "hold":
-        hold(rest[0], int(rest[1]))
+    elif verb == "converse":
+        converse(rest[0], int(rest[1]))
     elif verb == "mode":
         print(mode(rest[0], int(rest[1])))
     elif verb == "load":

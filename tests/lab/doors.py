@@ -66,7 +66,7 @@ class Doors:
         """Answers as ``name``: TCP and UDP at 8080, TCP line by line at 8081."""
         containers = [
             {"name": c, "image": "host", "command": [*ENDS, "serve", name, c, port], **_mounts()}
-            for c, port in (("both", "8080"), ("lines", "8081"))
+            for c, port in (("both", "8080"), ("tcp-lines", "8081"))
         ]
         for each in containers:
             port = int(each["command"][-1])

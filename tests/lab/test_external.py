@@ -215,7 +215,7 @@ async def test_a_connection_survives_the_move_of_its_address_to_another_node(doo
         with routed(doors.lab, vip, first):
             await doors.until("world", "tcp", vip, 80, {"L", "R"})
             with ExitStack() as stack:
-                line = on_host(doors.lab, "world", "hold", vip, "81")
+                line = on_host(doors.lab, "world", "converse", vip, "81")
                 held = [stack.enter_context(speaking(doors.lab, line, "ready")) for _ in range(12)]
                 names = [await asyncio.to_thread(say) for say in held]
                 assert set(names) == {"L", "R"}
