@@ -5,7 +5,7 @@ address and port; ``both`` is TCP and UDP, and ``tcp-lines`` is TCP that answers
 ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``, ``seen`` (the
 client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
 ``keep <address> <port> [<own port>]`` asks by one connected UDP socket whenever it reads a line, and
-``converse <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new TCP connections,
+``converse <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new connections,
 one after the other, until its input says so and there were so many; it resolves the host for each, and says
 how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
 connect() was led to another port than that, ``packet`` where the kernel knows of no other.

@@ -93,6 +93,13 @@ def fill(programs: Programs) -> None:
     local = V4.local | V6.local | {A_LINK_LOCAL: (A_LINK, A_MAC)}
     for address, (ifindex, mac) in local.items():
         programs.maps["endpoints"][to_bytes(address)] = pack("endpoint", ifindex=ifindex, mac=mac)
+    node_ports = programs.contract.enums["own_flags"]["OWN_NODE_PORTS"]
+    for index, family in enumerate((V4, V6)):
+        programs.maps["own_addresses"][to_bytes(family.node)] = node_ports.to_bytes(4, "little")
+        programs.maps["self"][index.to_bytes(4, "little")] = to_bytes(family.node)
+        for address in family.local:
+            if address.version == 6:
+                programs.maps["suffixes"][address.packed[-4:]] = to_bytes(address)
     for prefix, (node, ifindex, transport) in (V4.remotes | V6.remotes).items():
         key = pack("prefix", length=mapped_length(prefix), address=to_bytes(prefix.network_address))
         programs.maps["remotes"][key] = pack(
@@ -101,6 +108,8 @@ def fill(programs: Programs) -> None:
             source=to_bytes(V4.node if node.version == 4 else V6.node),
             ifindex=ifindex,
             uplink=UPLINK,
+            overlay=OVERLAY,
+            host=prefix.num_addresses == 1,
             neighbour=node not in (V4.outside, V6.outside),
             transport=transports[f"TRANSPORT_{transport}"],
         )

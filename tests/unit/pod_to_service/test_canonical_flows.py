@@ -106,7 +106,7 @@ RANGES: list[tuple[tuple[str, ...], set[str]]] = [
     (("0.0.0.0/0",), set(CLIENTS)),
 ]
 """kube-proxy's ``TestLoadBalancer``: whom the load balancer's address is open to. A node that is let in may
-come by that address, too, should it have it (S-61). Ranges of the other family alone restrict nothing (S-17)."""
+come by that address, too, should it have it (S-61). Ranges of the other family restrict nothing (S-17)."""
 
 
 @pytest.mark.parametrize(("ranges", "wanted"), RANGES, ids=str)
