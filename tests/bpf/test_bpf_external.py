@@ -169,9 +169,7 @@ def test_one_source_port_by_two_nodes(scene: Scene) -> None:
         assert outcome.packet.endswith(ends.back.packet(TCP, LATER[TCP], 63))
 
 
-@pytest.mark.parametrize(
-    "before", [b"", b"\1", b"\1\1\1", b"\3\3\7"], ids=["first", "odd", "third", "behind"]
-)
+@pytest.mark.parametrize("before", [b"", b"\1", b"\1\1\1", b"\3\3\7"], ids=["first", "odd", "third", "last"])
 @pytest.mark.parametrize("said", [9000, 1300])
 def test_segments_fit_into_the_overlay(scene: Scene, before: bytes, said: int) -> None:
     """Whichever option is before it; and never more than the client said itself."""
