@@ -60,6 +60,7 @@ class Allocator:
     def __init__(self) -> None:
         self._claims: dict[Key, Claim] = {}
         self._held: dict[Key, tuple[Address, ...]] = {}
+        self._lingering: dict[Key, tuple[Address, ...]] = {}
         self._holders: defaultdict[Address, set[Key]] = defaultdict(set)
         self._sharing: defaultdict[str, set[Key]] = defaultdict(set)
         self._lowest: dict[Range, int] = {}
@@ -93,10 +94,17 @@ class Allocator:
         """The Service is gone, or is not for us any more."""
         if claim := self._claims.pop(key, None):
             self._sharing[claim.share].discard(key)
-            self._free(key, self._held.pop(key, ()))
+            self._free(key, self._held.pop(key, ()) + self._lingering.pop(key, ()))
+
+    def confirm(self, key: Key) -> None:
+        """The Service's status says what was settled: whatever else it said before is free from now on."""
+        self._free(key, self._lingering.pop(key, ()))
 
     def settle(self, claim: Claim, offer: Offer) -> Outcome:
-        """Keeps what the Service rightly has, gives what it lacks, and takes the rest back."""
+        """Keeps what the Service rightly has, gives what it lacks, and takes the rest back.
+
+        What its status still says is nobody else's until ``confirm``: the write may fail, and traffic go on.
+        """
         if claim.key not in self._claims or self._claims[claim.key].uid != claim.uid:
             self.release(claim.key)
             self.remember(claim)
@@ -106,7 +114,7 @@ class Allocator:
         found, refusals = self._choose_all(claim, offer, kept)
         if refusals and (claim.needs_all or any(each.final for each in refusals)):
             found = {}
-        self._hold(claim, tuple(found.values()))
+        self._hold(claim, found.values())
         self._displace(claim)
         return _outcome(claim, offer, tuple(found.values()), refusals, lost)
 
@@ -118,12 +126,14 @@ class Allocator:
             self._sharing[claim.share].add(claim.key)
 
     def _hold(self, claim: Claim, addresses: Iterable[Address]) -> None:
-        """Exactly these from now on."""
+        """Exactly these from now on, and what is still in the status."""
         new = tuple(dict.fromkeys(addresses))
-        self._free(claim.key, [each for each in self.held(claim.key) if each not in new])
-        for address in new:
+        lingering = tuple(each for each in claim.published if each not in new)
+        before = self.held(claim.key) + self._lingering.get(claim.key, ())
+        self._free(claim.key, [each for each in before if each not in new + lingering])
+        for address in new + lingering:
             self._holders[address].add(claim.key)
-        self._held[claim.key] = new
+        self._held[claim.key], self._lingering[claim.key] = new, lingering
 
     def _free(self, key: Key, addresses: Iterable[Address]) -> None:
         for address in addresses:
