@@ -30,12 +30,13 @@ EXHAUSTED = "PoolExhausted"
 
 class Outcome(NamedTuple):
     """``addresses``: one for each family, in the Service's order; none when it gets none. ``reason`` is one
-    word, ``message`` a sentence for users.
+    word, ``message`` a sentence for users, true until the next change; ``notes`` are what has just happened.
     """
 
     addresses: tuple[Address, ...]
     reason: str
     message: str
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -277,17 +278,18 @@ def _outcome(
     refusals: list[_Refusal],
     lost: dict[Address, Claim],
 ) -> Outcome:
-    notes = [f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()]
+    notes = tuple(
+        f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()
+    )
     refused = [refusal.message for refusal in refusals]
     if not addresses:
-        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused + notes))
+        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused), notes)
     text = f"{' and '.join(map(str, addresses))} given"
     if refusals:
-        return Outcome(addresses, PARTLY, "; ".join([text, *refused, *notes]))
-    stray = [address for address in addresses if not offer.covers(address)]
-    if outside := [_why_kept(address, offer) for address in stray]:
-        return Outcome(addresses, KEPT, "; ".join(outside + notes))
-    return Outcome(addresses, ASSIGNED, "; ".join([text, *notes]))
+        return Outcome(addresses, PARTLY, "; ".join([text, *refused]), notes)
+    if outside := [_why_kept(address, offer) for address in addresses if not offer.covers(address)]:
+        return Outcome(addresses, KEPT, "; ".join(outside), notes)
+    return Outcome(addresses, ASSIGNED, text, notes)
 
 
 def _why_kept(address: Address, offer: Offer) -> str:
