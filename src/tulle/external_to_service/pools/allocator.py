@@ -173,7 +173,7 @@ class Allocator:
         asked = {address.version: address for address in claim.requested}
         return {
             int(address.version): address
-            for address in self.held(claim.key)
+            for address in sorted(reversed(self.held(claim.key)), key=offer.covers)
             if address.version in claim.versions
             and address not in lost
             and asked.get(address.version, address) == address

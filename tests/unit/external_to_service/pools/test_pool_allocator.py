@@ -166,6 +166,16 @@ def test_a_new_allocator_goes_on_where_the_last_one_ended() -> None:
     assert texts(allocator.settle(claim("b", "203.0.113.0"), SMALL)) == ["203.0.113.0"]
 
 
+def test_of_two_of_one_family_the_one_from_a_pool_stays_else_the_first() -> None:
+    for published, kept in (
+        (("192.0.2.1", "203.0.113.1"), "203.0.113.1"),
+        (("203.0.113.1", "192.0.2.1"), "203.0.113.1"),
+        (("203.0.113.1", "203.0.113.0"), "203.0.113.1"),
+        (("192.0.2.2", "192.0.2.1"), "192.0.2.2"),
+    ):
+        assert texts(Allocator().settle(claim("a", *published), SMALL)) == [kept]
+
+
 def test_of_two_that_have_one_address_the_older_keeps_it() -> None:
     allocator = Allocator()
     old, young = claim("z", "203.0.113.0", age=1), claim("a", "203.0.113.0", age=2)
