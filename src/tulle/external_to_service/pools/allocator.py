@@ -171,14 +171,13 @@ class Allocator:
     def _keepable(self, claim: Claim, offer: Offer, lost: Iterable[Address]) -> dict[int, Address]:
         """By IP version. What no pool offers any more is kept while the status has it, for its traffic."""
         asked = {address.version: address for address in claim.requested}
-        return {
-            int(address.version): address
-            for address in sorted(reversed(self.held(claim.key)), key=offer.covers)
-            if address.version in claim.versions
-            and address not in lost
-            and asked.get(address.version, address) == address
-            and (offer.covers(address) or address in claim.published)
-        }
+        kept: dict[int, Address] = {}
+        for address in sorted(self.held(claim.key), key=offer.covers, reverse=True):
+            wanted = address.version in claim.versions and address not in lost
+            as_asked = asked.get(address.version, address) == address
+            if wanted and as_asked and (offer.covers(address) or address in claim.published):
+                kept.setdefault(address.version, address)
+        return kept
 
     def _choose_all(
         self, claim: Claim, offer: Offer, kept: dict[int, Address]
