@@ -186,7 +186,7 @@ def test_segments_fit_into_the_overlay(scene: Scene, before: bytes, said: int) -
 
 
 def test_an_error_about_what_was_handed_over(scene: Scene) -> None:
-    """S-68: a router's, about an answer, goes where the flow goes; and speaks to the Pod of its own packet."""
+    """S-68: a router's, about an answer, goes where the flow goes, and tells the Pod of its own packet."""
     family = scene.family
     router = family.routed
     quoted = outside(scene).back.packet(UDP, FIRST[UDP])

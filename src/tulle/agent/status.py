@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.pool_status import PoolsStatus, pools_status
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
@@ -37,10 +38,11 @@ class NodeStatus(msgspec.Struct, frozen=True):
     prefixes: list[PrefixStatus]
     packets: list[Count]
     services: ServicesStatus
+    pools: PoolsStatus
 
 
 async def node_status(settings: Settings) -> NodeStatus:
-    """Reads the state folder and the pinned maps, and asks the API about Services.
+    """Reads the state folder and the pinned maps, and asks the API about Services and LoadBalancerPools.
 
     Raises ``TulleError`` where no agent has run.
     """
@@ -49,6 +51,8 @@ async def node_status(settings: Settings) -> NodeStatus:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
         services = await services_status(settings)
+        error = services.api_error
+        pools = PoolsStatus(error, True, ()) if error else await pools_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -58,4 +62,5 @@ async def node_status(settings: Settings) -> NodeStatus:
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
         services=services,
+        pools=pools,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from tulle.agent.pool_status import PoolsStatus
     from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
 
@@ -54,7 +55,7 @@ def status(
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, packets and drops by reason, Services that differ.
+    Pods, ways to other nodes, packets and drops by reason, Services that differ, LoadBalancerPools.
     Needs neither the agent nor the API; without the API, Services have no names.
 
     Exit code 1: Services differ, and still do a second later.
@@ -80,6 +81,7 @@ def status(
     if output is Output.TABLE:
         _show_node(found)
         _show_services(found.services, services)
+        _show_pools(found.pools)
     else:
         _print_data(found, output)
     raise typer.Exit(0 if found.services.well else 1)
@@ -101,6 +103,17 @@ def _show_node(found: NodeStatus) -> None:
         ("HOOK", "REASON", "PACKETS", "BYTES"),
         ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
     )
+
+
+def _show_pools(found: PoolsStatus) -> None:
+    """Nothing where there are none."""
+    from tulle.cli import status_pools
+
+    if found.pools:
+        typer.echo()
+        _print_table(status_pools.HEADS, status_pools.rows(found))
+    for line in status_pools.remarks(found):
+        typer.echo(line)
 
 
 def _show_services(found: ServicesStatus, everything: bool) -> None:
