@@ -12,11 +12,11 @@ from dns_cluster import answer, catalog, packet, service
 from tulle.dns import wire
 from tulle.dns.cluster.zone import Zone
 from tulle.dns.configuration.config import Config
-from tulle.dns.metrics import Counter, Gauge, Histogram, Registry
 from tulle.dns.outside.forward import Forwarder, Resolved
 from tulle.dns.outside.records import Record
 from tulle.dns.resolver import Resolver, Transport
 from tulle.dns.statistics import Statistics
+from tulle.telemetry.metrics import Counter, Gauge, Histogram, Registry
 
 UDP = Transport("udp", "1", wire.UDP_LIMIT)
 CLIENT = ("10.244.1.5", 4242)
