@@ -61,6 +61,14 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    healthz_bind_address: Annotated[
+        str,
+        typer.Option(help="For /healthz; or none. (default: 0.0.0.0:10256)", rich_help_panel="Health"),
+    ] = "",
+    metrics_bind_address: Annotated[
+        str,
+        typer.Option(help="For /metrics; or none. (default: 127.0.0.1:10249)", rich_help_panel="Health"),
+    ] = "",
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
     run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
@@ -91,6 +99,8 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "healthzBindAddress": healthz_bind_address,
+        "metricsBindAddress": metrics_bind_address,
         "cgroup": cgroup,
         "stateDir": state_dir,
         "runDir": run_dir,

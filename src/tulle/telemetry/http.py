@@ -34,7 +34,7 @@ class Reply:
 
 Handler = Callable[[str, str], Awaitable[Reply]]
 """Answers a method and a path, which comes without its query."""
-Page = Callable[[], Reply]
+Page = Callable[[], Reply | Awaitable[Reply]]
 
 
 def pages(shown: Mapping[str, Page]) -> Handler:
@@ -44,7 +44,10 @@ def pages(shown: Mapping[str, Page]) -> Handler:
         page = shown.get(path)
         if method not in ("GET", "HEAD"):
             return Reply(405, "only GET is served here\n", headers=(("Allow", "GET, HEAD"),))
-        return page() if page else Reply(404, f"there is {', '.join(shown)}\n")
+        if page is None:
+            return Reply(404, f"there is {', '.join(shown)}\n")
+        reply = page()
+        return reply if isinstance(reply, Reply) else await reply
 
     return answer
 

@@ -1,0 +1,1 @@
+"""From outside the cluster to Services: what is not done in eBPF."""
