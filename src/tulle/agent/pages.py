@@ -66,13 +66,19 @@ class Pages:
             failures = await self._listeners.keep(self._shown)
             problems = [self._problem(place, reason) for place, reason in failures.items()]
             if problems != self.problems:
-                self.problems = problems
-                self._on_problem()
+                self._tell(problems)
             await asyncio.sleep(RETRY)
 
     def _problem(self, place: Place, reason: str) -> Problem:
-        message = f"{self._fields[place]}: cannot listen at {place}: {reason}"
+        message = f"{self._fields[place]}: cannot listen at {place}: {reason}; it is tried again"
         return Problem(self._settings.node_name, message)
+
+    def _tell(self, problems: list[Problem]) -> None:
+        """The log has it, also when the API cannot be told."""
+        for problem in problems:
+            log.warning("%s", problem.message)
+        self.problems = problems
+        self._on_problem()
 
     def _health(self) -> dict[str, Page]:
         return {"/healthz": self._healthz, "/livez": self._livez}

@@ -73,6 +73,10 @@ class Progress:
                 self._statistics.programming.observe(max(now - then, 0.0), family)
         self._under_way = []
 
+    def reconciled(self, begun: float, ended: int) -> None:
+        """Since ``begun``, of a clock that never jumps, UDP sockets were looked at, and some ended."""
+        self._statistics.reconciled(time.monotonic() - begun, ended)
+
 
 def _trigger(each: EndpointSlice | None) -> float | None:
     annotations = each.metadata.annotations if each else None

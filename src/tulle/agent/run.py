@@ -8,7 +8,9 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tulle.agent import install
 from tulle.agent.attachments import Attachments
@@ -86,6 +88,7 @@ class _Agent:
         )
         self._attachments.at_sockets = self._choice.at_sockets
         server, freshness, statistics = Server(), Freshness(), Statistics(self._datapath)
+        client.observe(partial(statistics.requested, urlsplit(client.config.server).netloc))
         self._checks = HealthChecks(
             settings.node_name, server, self._reporter, lambda: freshness.healthy(time.monotonic())
         )

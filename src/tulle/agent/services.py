@@ -6,6 +6,7 @@ import asyncio
 import errno
 import gc
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
@@ -199,10 +200,12 @@ class Services:
             await self._moved.wait()
             self._moved.clear()
             serving, self._serving = self._serving, {}
+            begun, ended = time.monotonic(), 0
             stale = await asyncio.to_thread(find_stale, maps["socket_flows"], contract, serving)
             if stale:
                 ended = await asyncio.to_thread(end_stale, stale, self._places())
                 log.info("ended %d UDP sockets to backends that are gone", ended)
+            self._progress.reconciled(begun, ended)
 
     async def _collect(self) -> None:
         while True:

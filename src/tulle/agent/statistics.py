@@ -24,6 +24,7 @@ _PROGRAMMING = (
     *range(60, 120, 5),
     *range(120, 301, 30),
 )
+_REQUEST = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 """kube-proxy's bounds, in seconds."""
 _MAPS = {
     "endpoints": "address",
@@ -112,6 +113,24 @@ class Statistics:
         code = ("code",)
         self.healthz = Counter(registry, "kubeproxy_proxy_healthz_total", "Answers of /healthz.", code)
         self.livez = Counter(registry, "kubeproxy_proxy_livez_total", "Answers of /livez.", code)
+        self._reconciled = Histogram(
+            registry,
+            "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+            "Looking for UDP sockets whose backend is gone, and ending them.",
+            family,
+            _ROUND,
+        )
+        self._ended = Counter(registry, "tulle_udp_sockets_ended_total", "UDP sockets ended by that.").cell()
+        self._requests = Counter(
+            registry, "rest_client_requests_total", "Requests to the API.", ("code", "method", "host")
+        )
+        self._latencies = Histogram(
+            registry,
+            "rest_client_request_duration_seconds",
+            "From a request to the API until its answer begins.",
+            ("verb", "host"),
+            _REQUEST,
+        )
         self._failed = Gauge(registry, "tulle_services_failed", "Services that could not be written.").cell()
         way = ("hook", "reason")
         self._packets = Counter(
@@ -143,6 +162,17 @@ class Statistics:
         self.endpoints.synced()
         self._first = False
         self._failed.value = failed
+
+    def reconciled(self, seconds: float, ended: int) -> None:
+        """So many UDP sockets had a backend that is gone."""
+        for family in FAMILIES:
+            self._reconciled.observe(seconds, family)
+        self._ended.value += ended
+
+    def requested(self, host: str, method: str, code: str, seconds: float) -> None:
+        """A request to the API was answered, or failed."""
+        self._requests.inc(code, method, host)
+        self._latencies.observe(seconds, method, host)
 
     async def text(self) -> str:
         """All of them, in Prometheus' text format. The kernel is read once for all who ask in one second."""

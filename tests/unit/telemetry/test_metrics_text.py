@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from exposition import read, value
+from tests.exposition import read, value
 
 from tulle.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from tulle.telemetry.process import read_process, register
