@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import select
 import signal
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from nodes import Node
@@ -19,6 +21,7 @@ from tulle.pod_to_pod.datapath import Pinned
 
 Cluster = Callable[..., list[Node]]
 HEALTH, METRICS = 10256, 10249
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 LOCAL = ("127.0.0.1", "::1")
 
 
@@ -150,3 +153,18 @@ def test_other_places(cluster: Cluster, health: str, metrics: str, places: set[s
     if health == metrics and places:
         assert ask(node.path, "127.0.0.1", 9001, "/healthz").json["healthy"] is True
         assert json.loads(ask(node.path, "127.0.0.1", 9001, "/configz").body)
+
+
+def test_every_metric_is_documented(shared: Cluster) -> None:
+    """In docs/metrics.md, with its type and its labels."""
+    [node] = shared()
+    ask(node.path, "127.0.0.1", HEALTH, "/livez")
+    families = read(ask(node.path, "127.0.0.1", METRICS, "/metrics").body)
+    rows = [line.split("|") for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    documented = {name.strip(" `"): row for _, name, *row in rows if "_" in name}
+    assert documented.keys() == families.keys()
+    for name, family in families.items():
+        kind, labels, *_ = documented[name]
+        assert kind.strip() == family.kind, name
+        for _, found in family.samples:
+            assert {label for label, _ in found} - {"le"} == set(re.findall(r"`(\w+)`", labels)), name
