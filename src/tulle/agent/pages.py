@@ -85,12 +85,12 @@ class Pages:
 
     def _healthz(self) -> Reply:
         told = reply(self._freshness, time.monotonic(), time.time(), self._is_eligible())
-        self._statistics.healthz.inc(str(told.status))
+        self._statistics.proxy.healthz.inc(str(told.status))
         return told
 
     def _livez(self) -> Reply:
         told = reply(self._freshness, time.monotonic(), time.time())
-        self._statistics.livez.inc(str(told.status))
+        self._statistics.proxy.livez.inc(str(told.status))
         return told
 
     def _metrics(self) -> dict[str, Page]:

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 from tulle.agent.freshness import Freshness
 from tulle.agent.health_checks import HealthChecks
-from tulle.agent.statistics import FAMILIES, Statistics
+from tulle.agent.proxy_metrics import FAMILIES
+from tulle.agent.statistics import Statistics
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
 from tulle.model.services import EndpointSlice
 from tulle.model.times import parse_time
 from tulle.pod_to_service.locality import lacks_local
-from tulle.pod_to_service.tracker import Tracker
+from tulle.pod_to_service.tracker import Tracker, owner_of
 
 
 class Progress:
@@ -22,6 +23,7 @@ class Progress:
     def __init__(self, node: str, statistics: Statistics, freshness: Freshness, checks: HealthChecks) -> None:
         self._node = node
         self._statistics = statistics
+        self._proxy = statistics.proxy
         self._freshness = freshness
         self._checks = checks
         self._start = time.time()
@@ -29,35 +31,38 @@ class Progress:
         self._triggers: list[tuple[str, float]] = []
         self._under_way: list[tuple[str, float]] = []
         self._lacking: dict[Key, frozenset[tuple[int, str]]] = {}
-        statistics.lacking = self._lacking
+        self._proxy.lacking = self._lacking
 
     def service_queued(self) -> None:
         """A Service came, changed or went."""
-        self._statistics.services.queued()
+        self._proxy.services.queued()
         self._queued()
 
     def slice_queued(self, change: Change[EndpointSlice]) -> None:
         """Of changes from before the start, nobody knows how long they waited for us."""
-        self._statistics.endpoints.queued()
+        self._proxy.endpoints.queued()
         self._queued()
+        if change.new is None or owner_of(change.new) is None:
+            return
         then = _trigger(change.new)
-        if change.new and then and then > self._start and then != _trigger(change.old):
+        if then and then > self._start and then != _trigger(change.old):
             self._triggers.append((change.new.address_type, then))
 
     def _queued(self) -> None:
         self._freshness.queued(time.monotonic())
-        self._statistics.queued = time.time()
+        self._proxy.rounds.queued = time.time()
 
     def begun(self) -> None:
         """A round begins: it will write whatever was queued by now."""
         self._freshness.begun()
-        self._statistics.begun()
+        self._proxy.services.begun()
+        self._proxy.endpoints.begun()
         self._round = time.monotonic()
         self._under_way, self._triggers = self._triggers, []
 
     def synced(self, dirty: Iterable[Key], tracker: Tracker, failed: int) -> None:
         """The round is over: the kernel has these Services, but for ``failed`` of them."""
-        now = time.time()
+        now, seconds = time.time(), time.monotonic() - self._round
         for key in dirty:
             service, slices = tracker.objects(key)
             self._checks.follow(key, service, slices)
@@ -67,15 +72,19 @@ class Progress:
             else:
                 self._lacking.pop(key, None)
         self._freshness.synced(now)
-        self._statistics.synced(now, time.monotonic() - self._round, failed)
+        self._proxy.services.synced()
+        self._proxy.endpoints.synced()
+        self._proxy.rounds.synced(now, seconds)
+        self._statistics.failed.value = failed
         for family, then in self._under_way:
             if family in FAMILIES:
-                self._statistics.programming.observe(max(now - then, 0.0), family)
+                self._proxy.programming.observe(max(now - then, 0.0), family)
         self._under_way = []
 
     def reconciled(self, begun: float, ended: int) -> None:
         """Since ``begun``, of a clock that never jumps, UDP sockets were looked at, and some ended."""
-        self._statistics.reconciled(time.monotonic() - begun, ended)
+        self._proxy.reconciled(time.monotonic() - begun)
+        self._statistics.ended.value += ended
 
 
 def _trigger(each: EndpointSlice | None) -> float | None:
