@@ -6,10 +6,12 @@ import asyncio
 import errno
 import gc
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.sockets import end_stale, find_stale
 from tulle.errors import KernelError
@@ -45,10 +47,12 @@ class Services:
         datapath: Datapath,
         reporter: Reporter,
         places: Callable[[], Mapping[int, Path | None]],
+        progress: Progress,
     ) -> None:
         self._datapath = datapath
         self._reporter = reporter
         self._places = places
+        self._progress = progress
         self._node = node
         self._zone: str | None = None
         self._tracker = Tracker(Location(node))
@@ -99,10 +103,12 @@ class Services:
 
     def _service_changed(self, change: Change[Service]) -> None:
         self._tracker.service_changed(change)
+        self._progress.service_queued()
         self._changed.set()
 
     def _slice_changed(self, change: Change[EndpointSlice]) -> None:
         self._tracker.slice_changed(change)
+        self._progress.slice_queued(change)
         self._changed.set()
 
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
@@ -133,6 +139,7 @@ class Services:
 
     async def _bring_up_to_date(self) -> None:
         """Everything that is dirty by now. What comes meanwhile is the next round's."""
+        self._progress.begun()
         dirty = list(dict.fromkeys([*self._tracker.take_dirty(), *self._failed]))
         self._failed.clear()
         changed: list[PortName] = []
@@ -146,6 +153,7 @@ class Services:
             gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
             log.info("%d Services are in the kernel", len(self._services.objects))
         self._sync_cidrs()
+        self._progress.synced(dirty, self._tracker, len(self._failed))
         self._garbage.set()
         self._done.set()
         if serving := self._table.serving(changed):
@@ -192,10 +200,12 @@ class Services:
             await self._moved.wait()
             self._moved.clear()
             serving, self._serving = self._serving, {}
+            begun, ended = time.monotonic(), 0
             stale = await asyncio.to_thread(find_stale, maps["socket_flows"], contract, serving)
             if stale:
                 ended = await asyncio.to_thread(end_stale, stale, self._places())
                 log.info("ended %d UDP sockets to backends that are gone", ended)
+            self._progress.reconciled(begun, ended)
 
     async def _collect(self) -> None:
         while True:
