@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tulle.model.announcing import AnnouncedPool, Lease
+from tulle.model.balancing import BalancedService, LoadBalancerPool
 from tulle.model.objects import ConfigMap, Namespace, Node, Pod
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 
@@ -103,6 +104,10 @@ LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease", Lease)
 ANNOUNCED_POOL = Resource(
     "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", AnnouncedPool, namespaced=False
 )
+LOAD_BALANCER_POOL = Resource(
+    "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", LoadBalancerPool, namespaced=False
+)
+BALANCED_SERVICE = Resource("", "v1", "services", "Service", BalancedService)
 
 NAMESPACES = _untyped("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = _untyped("", "v1", "nodes", "Node", namespaced=False)
@@ -115,6 +120,10 @@ SECRETS = _untyped("", "v1", "secrets", "Secret")
 SERVICEACCOUNTS = _untyped("", "v1", "serviceaccounts", "ServiceAccount")
 EVENTS = _untyped("", "v1", "events", "Event")
 LEASES = _untyped("coordination.k8s.io", "v1", "leases", "Lease")
+LOAD_BALANCER_POOLS = _untyped("tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", namespaced=False)
+CUSTOM_RESOURCE_DEFINITIONS = _untyped(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
 DEPLOYMENTS = _untyped("apps", "v1", "deployments", "Deployment")
 REPLICASETS = _untyped("apps", "v1", "replicasets", "ReplicaSet")
 DAEMONSETS = _untyped("apps", "v1", "daemonsets", "DaemonSet")
