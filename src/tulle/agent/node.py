@@ -53,6 +53,8 @@ class NodeReconciler:
         """``topology.kubernetes.io/zone`` of this node, as ``apply`` was last told."""
         self.addresses: frozenset[bytes] = frozenset()
         """What this node itself is reached by, 16 bytes each, as the kernel said at the last ``apply``."""
+        self.uplinks: tuple[Uplink, ...] = ()
+        """As the last ``apply`` found them."""
 
     async def apply(self, nodes: Iterable[Node], complete: bool) -> None:
         """Brings the kernel to what the nodes ask for.
@@ -67,6 +69,7 @@ class NodeReconciler:
         with Netlink() as netlink:
             self.addresses = frozenset(to_bytes(i.ip) for _, i in addresses(netlink))
             uplinks = self._uplinks(netlink, own)
+            self.uplinks = tuple(uplinks)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
             self._prepare_node(own, uplinks)
             overlay = self._sync_overlay(netlink, own, remotes, complete)

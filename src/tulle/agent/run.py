@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from tulle.agent import install
+from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
@@ -81,6 +82,9 @@ class _Agent:
         self._services = Services(
             client, settings.node_name, self._datapath, self._reporter, self._attachments.places
         )
+        self._announcer = Announcer(
+            client, settings.node_name, self._datapath, *self._services.informers, self._nodes
+        )
         self._ready = False
         self._disturbed = False
 
@@ -106,6 +110,10 @@ class _Agent:
                 self._services.start(tasks)
             else:
                 self._services.remove()
+            if self._settings.services and self._settings.l2_announcements:
+                tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
+            else:
+                self._announcer.remove()
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
@@ -151,6 +159,7 @@ class _Agent:
             return False
         self._attachments.fault = ""
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
+        self._announcer.place(self._reconciler.uplinks)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     masquerade_except: tuple[str, ...] = ()
     services: bool = True
     socket_services: bool = True
+    l2_announcements: bool = True
     cgroup: str = ""
     log_level: str = "info"
 

@@ -61,6 +61,10 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    l2_announcements: Annotated[
+        bool | None,
+        typer.Option(help="Answer ARP and NDP for LoadBalancer IPs.", rich_help_panel="Services"),
+    ] = None,
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
     run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
@@ -91,6 +95,7 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "l2Announcements": l2_announcements,
         "cgroup": cgroup,
         "stateDir": state_dir,
         "runDir": run_dir,
