@@ -106,7 +106,7 @@ class Host:
         self.world, self.name, self.clock = world, name, clock
         self.kernel: dict[Address, float] = {}
         self.vips: dict[Address, Vip] = {}
-        self.cut_off = self.frozen = False
+        self.mute = self.deaf = self.frozen = False
         self._waiting: list[Callable[[], None]] = []
         self._runs = 0
         self.election: Election | None = None
@@ -225,15 +225,19 @@ class Host:
             except Refusal:
                 outcome = "refused"
             self.world.publish()
-            if not self._is_lost():
+            if not self._is_lost(self.deaf):
                 self._later(self.world.now + self.world.delay(), lambda: back(outcome))
 
-        if not self._is_lost():
+        if not self._is_lost(self.mute):
             self.world.at(self.world.now + self.world.delay(), arrive)
         self._later(self.world.now + (SECONDS if isinstance(action, Renew) else PATIENCE), give_up)
 
-    def _is_lost(self) -> bool:
-        return self.cut_off or self.world.random.random() < self.world.loss
+    def cut_off(self, cut: bool) -> None:
+        """``mute``: what it sends is lost; ``deaf``: what it is sent is late, or lost if it is an answer."""
+        self.mute = self.deaf = cut
+
+    def _is_lost(self, always: bool) -> bool:
+        return always or self.world.random.random() < self.world.loss
 
     def _list(self, first: bool = False) -> None:
         self._listing = True
@@ -250,7 +254,7 @@ class Host:
             self._decide()
 
         def arrive() -> None:
-            if self._is_lost():
+            if self._is_lost(self.mute or self.deaf):
                 self._later(self.world.now + RETRY, lambda: self._list(first))
                 return
             api = self.world.api
@@ -263,7 +267,7 @@ class Host:
         """Takes what happened since, in order, each after a delay of its own."""
         self._planned = False
         changes = self.world.api.changes
-        if self.cut_off or self._position >= len(changes) or self.election is None:
+        if self.deaf or self._position >= len(changes) or self.election is None:
             return
         name, record, gone = changes[int(self._position)]
         self._position += 1
@@ -297,7 +301,9 @@ class World:
         }
 
     def delay(self) -> float:
-        return self.random.uniform(0.001, self.longest)
+        """Most are short, and those that are not are of all lengths."""
+        longest = self.longest if self.random.random() < 0.5 else 0.005
+        return self.random.uniform(0.001, longest)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self.numbers), what))

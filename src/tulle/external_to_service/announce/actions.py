@@ -47,15 +47,11 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """End another node's session that was silent for too long, if its beat is still the one of ``version``.
-
-    ``since``: when it counted as over.
-    """
+    """End another node's session that was silent for too long, if its beat is still the one of ``version``."""
 
     name: str
     version: int
     transitions: int
-    since: float
 
 
 @dataclass(frozen=True, slots=True)

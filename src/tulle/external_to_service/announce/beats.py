@@ -39,6 +39,8 @@ class Beats:
             return False
         same = old is not None and old.session == record.holder
         since = old.since if old and same else now
+        if old and old.session and not record.holder:  # fenced, if it was silent: over for as long as it could be
+            since = min(now, old.seen + SECONDS + MARGIN)
         self._beats[record.name] = Beat(
             record.name, record.version, record.holder, record.transitions, now, since
         )
@@ -49,14 +51,6 @@ class Beats:
         old = self._beats.get(name)
         if old and old.version:
             self._beats[name] = Beat(name, 0, "", 0, now, now)
-
-    def fenced(self, record: Record, since: float) -> None:
-        """Our own Fence was granted: the session has been over since then."""
-        old = self._beats.get(record.name)
-        if old is None or record.version > old.version:
-            self._beats[record.name] = Beat(
-                record.name, record.version, record.holder, record.transitions, since, since
-            )
 
     def over_at(self, name: str, session: str, now: float) -> float:
         """From when on nobody answers by ``session``, whose beat has this name.

@@ -195,7 +195,7 @@ class Election:
             wish <= now and isinstance(action, Take | Fence) for wish, action in plans
         )
         plans += self._plan_session(needed, now)
-        return [plan for plan in plans if self._session or not isinstance(plan[1], Take)]
+        return [(wish, a) for wish, a in plans if wish > now or self._session or not isinstance(a, Take)]
 
     def _plan_session(self, needed: bool, now: float) -> Iterator[tuple[float, Action]]:
         beat = self._beats.get(self._beat)
@@ -234,7 +234,7 @@ class Election:
         if grant and grant.version and grant.holder:
             beat = self._beats.get(beat_name(node_of(grant.holder)))
             if beat and beat.session == grant.holder:
-                return when, Fence(beat.name, beat.version, beat.transitions, free)
+                return when, Fence(beat.name, beat.version, beat.transitions)
         return when, self._take(address, grant)
 
     def _free_at(self, address: Address, grant: Grant | None, now: float) -> float:
@@ -290,20 +290,16 @@ class Election:
                 self._until = max(self._until, action.at + SECONDS)
         elif isinstance(action, Remove):
             self._forget(action.name, now)
-        elif record is None:
-            return
-        elif isinstance(action, Fence):
-            self._beats.fenced(record, action.since)
-        else:
-            self._start(action, record, now)
+        elif record:
+            if isinstance(action, Start):
+                self._start(action, record)
+            self.see(record, now)
 
-    def _start(self, action: Action, record: Record, now: float) -> None:
-        if isinstance(action, Start) and not self._stopping:
-            known = self._beats.get(self._beat)
-            if known is None or known.version <= record.version:
-                self._session = action.session
-                self._until, self._renew_at = action.at + SECONDS, action.at + INTERVAL
-        self.see(record, now)
+    def _start(self, action: Start, record: Record) -> None:
+        known = self._beats.get(self._beat)
+        if not self._stopping and (known is None or known.version <= record.version):
+            self._session = action.session
+            self._until, self._renew_at = action.at + SECONDS, action.at + INTERVAL
 
     def _forget(self, name: str, now: float) -> None:
         address = address_of(name)
