@@ -146,9 +146,7 @@ def test_arp_is_answered(programs: Programs, announce: Announce, asked: Arp) -> 
     assert_answered(ask(programs, asked.frame()), answer.frame(ASKER_MAC, OWN_MAC))
 
 
-def test_arp_by_unicast_and_with_padding(
-    programs: Programs, announce: Announce, device_mac: bytes
-) -> None:
+def test_arp_by_unicast_and_with_padding(programs: Programs, announce: Announce, device_mac: bytes) -> None:
     """As a neighbour is asked again that is known already; and Ethernet frames have 60 bytes at least."""
     announce(VIP4)
     answer = Arp(ASKER4, VIP4, OWN_MAC, ASKER_MAC, 2).frame(ASKER_MAC, OWN_MAC)

@@ -79,7 +79,9 @@ class Announced:
             self._table.discard_all(list(gone.values()))
             self._join(wanted)
             keys = {place: self._places.get(place) or self._key(*place) for place in wanted}
-            values = [self._contract.pack("announcement", until=int(u * 1e9), mac=m) for u, m in wanted.values()]
+            values = [
+                self._contract.pack("announcement", until=int(u * 1e9), mac=m) for u, m in wanted.values()
+            ]
             self._table.update_all(list(keys.values()), values)
         except KernelError as error:
             self._complain(error)

@@ -48,9 +48,7 @@ class Announcer:
         self._node = node
         self._services, self._slices, self._nodes = services, slices, nodes
         self._pools: Informer[AnnouncedPool] = Informer(client, ANNOUNCED_POOL)
-        self._leases: Informer[Lease] = Informer(
-            client, LEASE, namespace=NAMESPACE, label_selector=LABEL
-        )
+        self._leases: Informer[Lease] = Informer(client, LEASE, namespace=NAMESPACE, label_selector=LABEL)
         self._api = Leases(client)
         self._announced = Announced(datapath.maps["announcements"], datapath.contract)
         self._election = Election(node, lambda: f"{node}_{secrets.token_hex(8)}")

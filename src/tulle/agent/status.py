@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.announce_status import AnnouncementStatus, announcements
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
@@ -36,6 +37,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     pods: list[PodStatus]
     prefixes: list[PrefixStatus]
     packets: list[Count]
+    announcements: list[AnnouncementStatus]
     services: ServicesStatus
 
 
@@ -48,6 +50,7 @@ async def node_status(settings: Settings) -> NodeStatus:
     try:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
+        announced = announcements(pinned)
         services = await services_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
@@ -57,5 +60,6 @@ async def node_status(settings: Settings) -> NodeStatus:
         pods=[PodStatus(a.owner, a.ips, a.link) for a in recorded(Path(settings.state_dir))],
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
+        announcements=announced,
         services=services,
     )

@@ -39,7 +39,9 @@ class Beats:
             return False
         same = old is not None and old.session == record.holder
         since = old.since if old and same else now
-        if old and old.session and not record.holder:  # fenced, if it was silent: over for as long as it could be
+        if (
+            old and old.session and not record.holder
+        ):  # fenced, if it was silent: over for as long as it could be
             since = min(now, old.seen + SECONDS + MARGIN)
         self._beats[record.name] = Beat(
             record.name, record.version, record.holder, record.transitions, now, since
@@ -75,4 +77,3 @@ class Beats:
         if beat is None or not beat.version:
             return False
         return not beat.session or now >= beat.seen + SECONDS + MARGIN
-
