@@ -61,6 +61,24 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    node_port_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Node ports are reached here: primary, or a CIDR. (default: primary)",
+            rich_help_panel="Services",
+        ),
+    ] = None,
+    external_traffic: Annotated[
+        str,
+        typer.Option(
+            help="Of Pods on other nodes: handover, dsr or snat. (default: handover)",
+            rich_help_panel="Services",
+        ),
+    ] = "",
+    flow_table_size: Annotated[
+        int | None,
+        typer.Option(help="Flows remembered. (default: 1048576)", rich_help_panel="Services"),
+    ] = None,
     l2_announcements: Annotated[
         bool | None,
         typer.Option(help="Answer ARP and NDP for LoadBalancer IPs.", rich_help_panel="Services"),
@@ -95,6 +113,9 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "nodePortAddresses": node_port_address,
+        "externalTraffic": external_traffic,
+        "flowTableSize": flow_table_size,
         "l2Announcements": l2_announcements,
         "cgroup": cgroup,
         "stateDir": state_dir,
