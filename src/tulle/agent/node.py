@@ -55,6 +55,8 @@ class NodeReconciler:
         """What this node itself is reached by, 16 bytes each, as the kernel said at the last ``apply``."""
         self.primary: tuple[Address, ...] = ()
         """Those of the Node object that the node really has."""
+        self.uplinks: tuple[Uplink, ...] = ()
+        """As the last ``apply`` found them."""
 
     async def apply(self, nodes: Iterable[Node], complete: bool) -> None:
         """Brings the kernel to what the nodes ask for.
@@ -70,6 +72,7 @@ class NodeReconciler:
             self.addresses = frozenset(to_bytes(i.ip) for _, i in addresses(netlink))
             self.primary = tuple(a for a in own.addresses if to_bytes(a) in self.addresses)
             uplinks = self._uplinks(netlink, own)
+            self.uplinks = tuple(uplinks)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
             self._prepare_node(own, uplinks)
             overlay = self._sync_overlay(netlink, own, remotes, complete)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tulle.agent import install
+from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
@@ -109,6 +110,9 @@ class _Agent:
             self._attachments.places,
             Progress(settings.node_name, statistics, freshness, self._checks),
         )
+        self._announcer = Announcer(
+            client, settings.node_name, self._datapath, *self._services.informers, self._nodes
+        )
         self._ready = False
         self._disturbed = False
 
@@ -136,6 +140,10 @@ class _Agent:
                 self._checks.start(tasks)
             else:
                 self._services.remove()
+            if self._settings.services and self._settings.l2_announcements:
+                tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
+            else:
+                self._announcer.remove()
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
@@ -182,6 +190,7 @@ class _Agent:
         self._attachments.fault = ""
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
         self._checks.locate(self._reconciler.primary)
+        self._announcer.place(self._reconciler.uplinks)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node_port_addresses: tuple[str, ...] = (PRIMARY,)
     external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
     flow_table_size: int = 1 << 20
+    l2_announcements: bool = True
     cgroup: str = ""
     healthz_bind_address: str = "0.0.0.0:10256"
     metrics_bind_address: str = "127.0.0.1:10249"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.announce_status import AnnouncementStatus, announcements
 from tulle.agent.pool_status import PoolsStatus, pools_status
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
@@ -37,6 +38,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     pods: list[PodStatus]
     prefixes: list[PrefixStatus]
     packets: list[Count]
+    announcements: list[AnnouncementStatus]
     services: ServicesStatus
     pools: PoolsStatus
 
@@ -50,6 +52,7 @@ async def node_status(settings: Settings) -> NodeStatus:
     try:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
+        announced = announcements(pinned)
         services = await services_status(settings)
         error = services.api_error
         pools = PoolsStatus(error, True, ()) if error else await pools_status(settings)
@@ -61,6 +64,7 @@ async def node_status(settings: Settings) -> NodeStatus:
         pods=[PodStatus(a.owner, a.ips, a.link) for a in recorded(Path(settings.state_dir))],
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
+        announcements=announced,
         services=services,
         pools=pools,
     )

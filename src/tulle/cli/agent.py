@@ -87,6 +87,10 @@ def agent(
         int | None,
         typer.Option(help="Flows remembered. (default: 1048576)", rich_help_panel="Services"),
     ] = None,
+    l2_announcements: Annotated[
+        bool | None,
+        typer.Option(help="Answer ARP and NDP for LoadBalancer IPs.", rich_help_panel="Services"),
+    ] = None,
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
     run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
@@ -122,6 +126,7 @@ def agent(
         "nodePortAddresses": node_port_address,
         "externalTraffic": external_traffic,
         "flowTableSize": flow_table_size,
+        "l2Announcements": l2_announcements,
         "cgroup": cgroup,
         "stateDir": state_dir,
         "runDir": run_dir,

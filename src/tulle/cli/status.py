@@ -55,7 +55,8 @@ def status(
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, packets and drops by reason, Services that differ, LoadBalancerPools.
+    Pods, ways to other nodes, LoadBalancer IPs that this node answers for, packets and drops by reason,
+    Services that differ, LoadBalancerPools.
     Needs neither the agent nor the API; without the API, Services have no names.
 
     Exit code 1: Services differ, and still do a second later.
@@ -99,6 +100,9 @@ def _print_data(found: NodeStatus | ServicesStatus, output: Output) -> None:
 def _show_node(found: NodeStatus) -> None:
     _print_table(("POD", "ADDRESSES", "LINK"), ((p.pod, ", ".join(p.ips), p.link) for p in found.pods))
     _print_table(("PREFIX", "WAY", "NODE"), ((p.prefix, p.transport, p.node) for p in found.prefixes))
+    if found.announcements:
+        rows = ((a.address, a.uplink, f"{a.seconds:.1f} s") for a in found.announcements)
+        _print_table(("ANNOUNCED ADDRESS", "UPLINK", "FOR AT LEAST"), rows)
     _print_table(
         ("HOOK", "REASON", "PACKETS", "BYTES"),
         ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
