@@ -9,7 +9,9 @@ from typing import Any, Final
 import msgspec
 
 from tulle.errors import CniError
+from tulle.external_to_service.host_ports import PortMapping, read_mappings
 from tulle.kernel.rtnetlink import format_mac
+from tulle.model.host_ports import HostPort
 from tulle.pod_to_pod.datapath import GATEWAY_MAC
 from tulle.pod_to_pod.link import ANYWHERE, GATEWAYS
 from tulle.pod_to_pod.store import Attachment
@@ -62,6 +64,18 @@ class NetConf(msgspec.Struct, frozen=True):
         name="cni.dev/valid-attachments", default=msgspec.UNSET
     )
     """``None`` is how a runtime written in Go may spell a list that is empty."""
+    runtime_config: msgspec.Raw = msgspec.field(name="runtimeConfig", default=msgspec.Raw(b"{}"))
+    """Read where it counts, which is at ADD: whatever stands there, DEL must do its work."""
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True):
+    """Capability arguments; ``port_mappings`` is None where the runtime has none to give."""
+
+    port_mappings: tuple[PortMapping, ...] | None = msgspec.field(name="portMappings", default=None)
+
+
+class _WithRuntimeConfig(msgspec.Struct, frozen=True):
+    runtime_config: RuntimeConfig | None = msgspec.field(name="runtimeConfig")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -130,6 +144,23 @@ def _parse_conf(body: bytes) -> NetConf:
     if not conf.name:
         raise CniError(BAD_CONFIG, "name: the network configuration has none")
     return conf
+
+
+def read_port_mappings(conf: NetConf) -> tuple[HostPort, ...] | None:
+    """Which ports of the node are to lead to the Pod (N-10); None where the runtime says nothing of them.
+
+    Raises ``CniError`` 7, which names the first field that is wrong.
+    """
+    try:
+        found = msgspec.json.decode(b'{"runtimeConfig":%b}' % conf.runtime_config, type=_WithRuntimeConfig)
+    except msgspec.ValidationError as error:
+        raise CniError(BAD_CONFIG, f"network configuration: {error}") from error
+    if found.runtime_config is None or found.runtime_config.port_mappings is None:
+        return None
+    asked = read_mappings(found.runtime_config.port_mappings)
+    for fault in asked.faults:
+        raise CniError(BAD_CONFIG, f"{fault.field}: {fault.message}")
+    return asked.ports
 
 
 def version_of(data: bytes) -> str:
