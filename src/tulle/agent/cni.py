@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tulle.errors import CniError
+from tulle.errors import CniError, KernelError
 from tulle.external_to_service.host_ports import PortMapping, read_mappings
 from tulle.kernel.rtnetlink import format_mac
 from tulle.model.host_ports import HostPort
@@ -19,7 +19,7 @@ from tulle.pod_to_pod.store import Attachment
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
 TRY_AGAIN, NOT_AVAILABLE, LIMITED = 11, 50, 51
-INTERNAL, KERNEL_REFUSED, DAMAGED = 100, 101, 102
+INTERNAL, KERNEL_REFUSED, DAMAGED, PORT_TAKEN = 100, 101, 102, 103
 """Error codes of section 5; those from 100 are ours."""
 
 _NEEDED: Final = {
@@ -176,6 +176,17 @@ def encode_error(version: str, error: CniError) -> bytes:
     """The error object of section 5."""
     body = {"cniVersion": version, "code": error.code, "msg": str(error)}
     return msgspec.json.encode(body | ({"details": error.details} if error.details else {}))
+
+
+def as_cni_error(error: CniError | OSError | KernelError) -> CniError:
+    """What a failed ADD answers with."""
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, FileExistsError):
+        return CniError(BAD_ENVIRONMENT, f"CNI_IFNAME: {error}")
+    if isinstance(error, KernelError):
+        return CniError(KERNEL_REFUSED, str(error))
+    return CniError(IO_FAILURE, str(error))
 
 
 def encode_result(conf: NetConf, attachment: Attachment, mtu: int) -> bytes:

@@ -13,10 +13,13 @@ from tulle.agent import install
 from tulle.agent.attachments import Attachments
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
+from tulle.agent.host_ports import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.node import ZONE, NodeReconciler, NotYet
+from tulle.agent.pod_sockets import PodSockets
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
+from tulle.agent.service_table import ServiceTable
 from tulle.agent.services import Services
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
@@ -68,19 +71,20 @@ class _Agent:
         self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni, settings.overlay_port)
         self._changed = asyncio.Event()
         self._monitor = LinkMonitor(self._handle_gone, self._handle_disturbance)
-        self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)
+        store = AttachmentStore(state)
+        sockets = PodSockets(store, self._datapath)
+        self._choice = SocketChoice(client, settings.node_name, settings.socket_services, sockets.choose)
+        sockets.at_sockets = self._choice.at_sockets
+        self._table = ServiceTable(self._datapath, sockets.places)
+        reporter = Reporter(client, settings.node_name)
+        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
         self._reporter = Reporter(client, settings.node_name)
-        self._choice = SocketChoice(
-            client, settings.node_name, settings.socket_services, self._attachments.choose_sockets
-        )
-        self._attachments.at_sockets = self._choice.at_sockets
-        self._services = Services(
-            client, settings.node_name, self._datapath, self._reporter, self._attachments.places
-        )
+        self._services = Services(client, settings.node_name, self._table, self._reporter)
         self._ready = False
         self._disturbed = False
 
@@ -100,8 +104,10 @@ class _Agent:
             tasks.create_task(self._nodes.run(), name="follow the nodes")
             tasks.create_task(self._follow(), name="reconcile the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
+            tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
+            self._table.start(tasks)
+            self._host_ports.start(tasks, self._attachments.ask_pod)
             if self._settings.services:
-                tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
             else:
@@ -151,6 +157,7 @@ class _Agent:
             return False
         self._attachments.fault = ""
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
+        self._host_ports.locate(self._reconciler.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()
