@@ -13,6 +13,7 @@ import pytest
 from asking import Asking
 from nodes import Node, Place, Pod
 from services import ip_of
+from status_of import shown, status
 
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
@@ -257,6 +258,23 @@ def test_ports_outlive_the_agent(cluster: Cluster, flags: tuple[str, ...]) -> No
     late.result = node.call("ADD", late, wait=True, runtimeConfig={"portMappings": [mapping()]})
     serve(late, "late")
     assert ask(node, LOOPBACK[4])["name"] == "late"
+
+
+def test_status_shows_them(cluster: Cluster) -> None:
+    """Beside the Services, of which they are none; without an agent, too."""
+    [node] = cluster(Spec(nodes=1))
+    web = node.add("web", mapping(), mapping(53, 53, LOOPBACK[4], "udp"))
+    serve(web, "web")
+    ask(node, ip_of(node, 4))
+    node.kill_agent()
+    found = shown(node, whole=True)
+    assert [(p["hostPorts"], p["pod"], p["leadsTo"], p["hits"]) for p in found["hostPorts"]] == [
+        (["[::]:8080/TCP (host port)"], "default/node-1-web", [f"[{ip_of(web, 6)}]:80"], 0),
+        (["0.0.0.0:8080/TCP (host port)"], "default/node-1-web", [f"{ip_of(web, 4)}:80"], 1),
+        (["127.0.0.1:53/UDP"], "default/node-1-web", [f"{ip_of(web, 4)}:53"], 0),
+    ]
+    assert found["services"]["ports"] == []
+    assert "0.0.0.0:8080/TCP (host port)" in status(node)
 
 
 def test_check_names_an_entry_that_is_missing(cluster: Cluster) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.host_port_status import HostPortStatus, host_ports_status
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
@@ -37,6 +38,12 @@ class NodeStatus(msgspec.Struct, frozen=True):
     prefixes: list[PrefixStatus]
     packets: list[Count]
     services: ServicesStatus
+    host_ports: list[HostPortStatus] = msgspec.field(name="hostPorts")
+
+    @property
+    def well(self) -> bool:
+        """Whether the kernel is as the API and the records say."""
+        return self.services.well and not any(each.differences for each in self.host_ports)
 
 
 async def node_status(settings: Settings) -> NodeStatus:
@@ -49,6 +56,7 @@ async def node_status(settings: Settings) -> NodeStatus:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
         services = await services_status(settings)
+        host_ports = await host_ports_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -58,4 +66,5 @@ async def node_status(settings: Settings) -> NodeStatus:
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
         services=services,
+        host_ports=host_ports,
     )
