@@ -55,8 +55,9 @@ class Place:
         for child in self.children:
             child.kill()
             child.wait(10)
-            if child.stdout:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe:
+                    pipe.close()
 
 
 class Pod(Place):

@@ -231,6 +231,10 @@ class Datapath:
         )
         return key, value
 
+    def mark(self, name: str) -> int:
+        """What a packet is marked with: SHORT_CUT or MASQUERADE."""
+        return int(self.contract.enums["mark"][f"MARK_{name}"])
+
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
