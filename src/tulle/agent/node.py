@@ -143,9 +143,6 @@ class NodeReconciler:
         return 0
 
     def _sync_sockets(self, own: Peer) -> None:
-        if not self._settings.services:
-            self._datapath.detach_sockets()
-            return
         self._datapath.set_client(netns.own_cookie(), "NODE", own.addresses)
         try:
             group = Path(self._settings.cgroup) if self._settings.cgroup else whole_cgroup2()

@@ -16,7 +16,7 @@ from tulle.pod_to_service.plan import Problem as ObjectProblem
 log = logging.getLogger(__name__)
 
 _MOST_EVENTS = 20  # at once: a wrong template may have made thousands of objects
-_API_VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
+_API_VERSIONS = {"Pod": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
 
 
 class Reporter:
@@ -39,7 +39,7 @@ class Reporter:
         self._told = found
 
     async def objects(self, problems: Iterable[ObjectProblem]) -> None:
-        """The same for what Services and EndpointSlices say wrong; of very many, the rest later."""
+        """The same for what Services, EndpointSlices and Pods say wrong; of very many, the rest later."""
         found = frozenset(problems)
         news = sorted(found - self._told_of_objects)[:_MOST_EVENTS]
         for problem in news:
@@ -50,7 +50,7 @@ class Reporter:
                 "kind": problem.kind,
                 "namespace": namespace,
                 "name": name,
-            }
+            } | ({"uid": problem.uid} if problem.uid else {})
             await self._event(about, "InvalidField", f"{problem.field}: {problem.message}")
         self._told_of_objects = self._told_of_objects & found | frozenset(news)
 

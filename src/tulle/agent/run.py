@@ -19,12 +19,15 @@ from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
 from tulle.agent.freshness import Freshness, is_eligible
 from tulle.agent.health_checks import HealthChecks
+from tulle.agent.host_ports import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.node import ZONE, NodeReconciler, NotYet
 from tulle.agent.pages import Pages
+from tulle.agent.pod_sockets import PodSockets
 from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
+from tulle.agent.service_table import ServiceTable
 from tulle.agent.services import Services
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
@@ -86,30 +89,26 @@ class _Agent:
         )
         self._changed = asyncio.Event()
         self._monitor = LinkMonitor(self._handle_gone, self._handle_disturbance)
-        self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)
+        store = AttachmentStore(state)
+        sockets = PodSockets(store, self._datapath)
+        self._choice = SocketChoice(client, settings.node_name, settings.socket_services, sockets.choose)
+        sockets.at_sockets = self._choice.at_sockets
+        self._reporter = reporter = Reporter(client, settings.node_name)
+        server, freshness, statistics = Server(), Freshness(), Statistics(self._datapath)
+        client.observe(partial(statistics.requested, urlsplit(client.config.server).netloc))
+        self._checks = HealthChecks(
+            settings.node_name, server, reporter, lambda: freshness.healthy(time.monotonic())
+        )
+        self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
+        progress = Progress(settings.node_name, statistics, freshness, self._checks)
+        self._table = ServiceTable(self._datapath, sockets.places, progress.reconciled)
+        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._reporter = Reporter(client, settings.node_name)
-        self._choice = SocketChoice(
-            client, settings.node_name, settings.socket_services, self._attachments.choose_sockets
-        )
-        self._attachments.at_sockets = self._choice.at_sockets
-        server, freshness, statistics = Server(), Freshness(), Statistics(self._datapath)
-        client.observe(partial(statistics.requested, urlsplit(client.config.server).netloc))
-        self._checks = HealthChecks(
-            settings.node_name, server, self._reporter, lambda: freshness.healthy(time.monotonic())
-        )
-        self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
-        self._services = Services(
-            client,
-            settings.node_name,
-            self._datapath,
-            self._reporter,
-            self._attachments.places,
-            Progress(settings.node_name, statistics, freshness, self._checks),
-        )
+        self._services = Services(client, settings.node_name, self._table, reporter, progress)
         self._announcer = Announcer(
             client, settings.node_name, self._datapath, *self._services.informers, self._nodes
         )
@@ -133,8 +132,10 @@ class _Agent:
             tasks.create_task(self._follow(), name="reconcile the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
             tasks.create_task(self._pages.run(), name="listen for who asks for health and metrics")
+            tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
+            self._table.start(tasks)
+            self._host_ports.start(tasks, self._attachments.ask_pod)
             if self._settings.services:
-                tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
                 self._checks.start(tasks)
@@ -191,6 +192,7 @@ class _Agent:
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
         self._checks.locate(self._reconciler.primary)
         self._announcer.place(self._reconciler.uplinks)
+        self._host_ports.locate(self._reconciler.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

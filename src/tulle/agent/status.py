@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tulle.agent.announce_status import AnnouncementStatus, announcements
+from tulle.agent.host_port_status import HostPortStatus, host_ports_status
 from tulle.agent.pool_status import PoolsStatus, pools_status
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
@@ -41,6 +42,12 @@ class NodeStatus(msgspec.Struct, frozen=True):
     announcements: list[AnnouncementStatus]
     services: ServicesStatus
     pools: PoolsStatus
+    host_ports: list[HostPortStatus] = msgspec.field(name="hostPorts")
+
+    @property
+    def well(self) -> bool:
+        """Whether the kernel is as the API and the records say."""
+        return self.services.well and not any(each.differences for each in self.host_ports)
 
 
 async def node_status(settings: Settings) -> NodeStatus:
@@ -56,6 +63,7 @@ async def node_status(settings: Settings) -> NodeStatus:
         services = await services_status(settings)
         error = services.api_error
         pools = PoolsStatus(error, True, ()) if error else await pools_status(settings)
+        host_ports = await host_ports_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -67,4 +75,5 @@ async def node_status(settings: Settings) -> NodeStatus:
         announcements=announced,
         services=services,
         pools=pools,
+        host_ports=host_ports,
     )

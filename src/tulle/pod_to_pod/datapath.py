@@ -141,11 +141,6 @@ class Datapath:
         finally:
             os.close(folder)
 
-    def detach_sockets(self) -> None:
-        """Sockets that are connected already stay so."""
-        for program in SOCKET_PROGRAMS:
-            self._pin(_SOCKETS, program).unlink(missing_ok=True)
-
     def remove_other_versions(self) -> None:
         """Takes away what an agent with another contract pinned, once this one's programs are in place."""
         for folder in self._root.parent.glob("v*"):
