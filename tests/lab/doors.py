@@ -103,7 +103,9 @@ class Doors:
     async def inside(self, pod: str, how: str, address: str, port: int, times: int = 1) -> list[Any]:
         """What a Pod saw."""
         words = (*ENDS, "ask", how, address, str(port), str(times), "64")
-        return [json.loads(line) for line in (await self.pods.run(pod, *words)).splitlines()]
+        container = "both" if pod.startswith("server") else "main"
+        lines = (await self.pods.run(pod, *words, container=container)).splitlines()
+        return [json.loads(line) for line in lines]
 
     async def until(
         self, place: str, how: str, address: str, port: int, wanted: set[str], times: int = 20
