@@ -86,9 +86,7 @@ class _Agent:
             client, settings.node_name, settings.socket_services, self._attachments.choose_sockets
         )
         self._attachments.at_sockets = self._choice.at_sockets
-        self._services = Services(
-            client, settings.node_name, self._datapath, self._reporter, self._attachments.places
-        )
+        self._services = Services(client, settings, self._datapath, self._reporter, self._attachments.places)
         self._ready = False
         self._disturbed = False
 
@@ -158,7 +156,8 @@ class _Agent:
             self._attachments.fault = str(error)
             return False
         self._attachments.fault = ""
-        self._services.locate(self._reconciler.zone, self._reconciler.addresses)
+        found = self._reconciler
+        self._services.locate(found.zone, found.addresses, found.primary)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()
