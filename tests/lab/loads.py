@@ -78,9 +78,13 @@ def speaking(lab: Cluster, line: list[str], first: str) -> Iterator[Callable[[st
 
 async def until(ask: Callable[[], str], wanted: str) -> None:
     """Asks again and again."""
-    async with asyncio.timeout(PATIENCE):
-        while await asyncio.to_thread(ask) != wanted:
-            pass
+    said = ""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while said != wanted:
+                said = await asyncio.to_thread(ask)
+    except TimeoutError:
+        raise AssertionError(f"{wanted} was wanted, but {said or 'nothing'} is said") from None
 
 
 @contextmanager
