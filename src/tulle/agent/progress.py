@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tulle.agent.freshness import Freshness
 from tulle.agent.health_checks import HealthChecks
@@ -11,6 +11,7 @@ from tulle.agent.proxy_metrics import FAMILIES
 from tulle.agent.statistics import Statistics
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
+from tulle.model.address import from_bytes
 from tulle.model.services import EndpointSlice
 from tulle.model.times import parse_time
 from tulle.pod_to_service.locality import lacks_local
@@ -32,6 +33,10 @@ class Progress:
         self._under_way: list[tuple[str, float]] = []
         self._lacking: dict[Key, frozenset[tuple[int, str]]] = {}
         self._proxy.lacking = self._lacking
+
+    def located(self, own: Mapping[bytes, bool]) -> None:
+        """The addresses of this node, and whether node ports are reached there."""
+        self._checks.locate(from_bytes(address) for address, reached in own.items() if reached)
 
     def service_queued(self) -> None:
         """A Service came, changed or went."""

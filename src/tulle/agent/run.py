@@ -103,7 +103,7 @@ class _Agent:
         self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
         self._services = Services(
             client,
-            settings.node_name,
+            settings,
             self._datapath,
             self._reporter,
             self._attachments.places,
@@ -180,8 +180,8 @@ class _Agent:
             self._attachments.fault = str(error)
             return False
         self._attachments.fault = ""
-        self._services.locate(self._reconciler.zone, self._reconciler.addresses)
-        self._checks.locate(self._reconciler.primary)
+        found = self._reconciler
+        self._services.locate(found.zone, found.addresses, found.primary)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
+from tulle.agent.settings import Settings
 from tulle.agent.sockets import end_stale, find_stale
 from tulle.errors import KernelError
 from tulle.kernel import libc
@@ -24,6 +25,7 @@ from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_service.categorize import Location
+from tulle.pod_to_service.own import OwnAddresses, own_addresses
 from tulle.pod_to_service.plan import Backend, PortPlan, Problem
 from tulle.pod_to_service.table import PortName, Table
 from tulle.pod_to_service.tracker import Tracker
@@ -43,7 +45,7 @@ class Services:
     def __init__(
         self,
         client: Client,
-        node: str,
+        settings: Settings,
         datapath: Datapath,
         reporter: Reporter,
         places: Callable[[], Mapping[int, Path | None]],
@@ -53,9 +55,12 @@ class Services:
         self._reporter = reporter
         self._places = places
         self._progress = progress
-        self._node = node
-        self._zone: str | None = None
-        self._tracker = Tracker(Location(node))
+        self._node = settings.node_name
+        self._node_ports = settings.node_ports
+        self._here: Location | None = None
+        self._tracker = Tracker(Location(self._node))
+        self._own = OwnAddresses(datapath.maps["own_addresses"], datapath.contract)
+        self._own_changed = asyncio.Event()
         self._table = Table(datapath.maps, datapath.contract)
         self._services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
@@ -79,6 +84,7 @@ class Services:
         group.create_task(self._slices.run(), name="follow the EndpointSlices")
         group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
         group.create_task(self._follow(), name="keep the Service table")
+        group.create_task(self._keep_own(), name="keep the node's own addresses")
         group.create_task(self._collect(), name="free what the Service table lost")
         group.create_task(self._tell(), name="tell of Services that cannot be right")
         group.create_task(self._end_sockets(), name="end UDP sockets to backends that are gone")
@@ -87,15 +93,19 @@ class Services:
         """Takes out what an agent wrote that had Services to see to. Raises ``KernelError``."""
         self._table.forget_unclaimed()
         self._table.set_cidrs(())
+        self._own.sync({})
         if garbage := self._table.take_garbage():
             libc.await_readers()
             self._table.free(garbage)
 
-    def locate(self, zone: str, own: frozenset[bytes]) -> None:
-        """The node's zone (S-15), and the addresses that it has itself: their Services are left to it."""
-        if zone != self._zone:
-            self._zone = zone
-            self._tracker.move(Location(self._node, zone))
+    def locate(self, zone: str, own: frozenset[bytes], primary: frozenset[bytes]) -> None:
+        """The node's zone (S-15), the addresses that it has itself, and those by which it is known."""
+        here = Location(self._node, zone, primary)
+        if here != self._here or own != self._table.own:
+            self._own_changed.set()
+        if here != self._here:
+            self._here = here
+            self._tracker.move(here)
         if own != self._table.own:
             self._tracker.touch(own ^ self._table.own)
             self._table.own = own
@@ -114,12 +124,13 @@ class Services:
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
         self._cidrs_changed = True
         self._changed.set()
+        self._own_changed.set()
 
     @property
     def _ready(self) -> bool:
         """Nothing is planned from half of what there is (S-14)."""
         synced = self._services.synced.is_set() and self._slices.synced.is_set()
-        return synced and self._zone is not None
+        return synced and self._here is not None
 
     async def _follow(self) -> None:
         for informer in (self._services, self._slices):
@@ -192,6 +203,21 @@ class Services:
         if self._cidrs_changed and self._cidrs.synced.is_set():
             self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
             self._cidrs_changed = False
+
+    async def _keep_own(self) -> None:
+        """By itself: what the node has does not wait for an API that is silent."""
+        while True:
+            await self._own_changed.wait()
+            self._own_changed.clear()
+            if self._here is None:
+                continue
+            cidrs = set(networks(self._cidrs.objects.values()))
+            own = own_addresses(self._table.own, self._here.addresses, self._node_ports, cidrs)
+            self._progress.located(own)
+            try:
+                self._own.sync(own)
+            except KernelError as error:
+                log.error("node ports are not reached at all of this node's addresses: %s", error)
 
     async def _end_sockets(self) -> None:
         """By itself: the table does not wait until all flows have been looked at."""
