@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from node_api import Api
 from nodes import Node
-from services import ADDRESSES
+from services import ADDRESSES, ip_of
 from status_of import by_frontend, run_status, shown, status
 
 from tulle.pod_to_pod.datapath import Pinned
