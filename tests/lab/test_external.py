@@ -192,6 +192,19 @@ async def test_datagrams_from_one_port_follow_the_endpoints(doors: Doors) -> Non
                 await until(say, name)
 
 
+async def test_a_port_of_a_node_and_its_backend_are_asked_from_one_port(doors: Doors) -> None:
+    """By sockets one after the other: the answers to the second are not those to the first."""
+    service = await doors.service("one", selector={"name": "R"})
+    pod = await doors.pods.ready("server-r")
+    doorways = (doors.at[THERE]["IPv4"], node_port(service, "udp")), (pod["status"]["podIP"], 8080)
+    for number, ends in enumerate((doorways, doorways[::-1])):
+        for address, port in ends:
+            await doors.until(f"host-{HERE}", "udp", address, port, {"R"}, times=1)
+            line = in_pod(doors.pods, f"host-{HERE}", "keep", address, str(port), f"4200{number}")
+            with speaking(doors.lab, line, "ready") as say:
+                assert await asyncio.to_thread(say) == "R", (address, port)
+
+
 async def test_large_packets_by_the_way_of_another_node(doors: Doors) -> None:
     """S-68, S-69: also what does not fit into the overlay, and what comes in fragments."""
     service = await doors.service("one", selector={"name": "R"})

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tulle.verify import hops
+from tulle.verify.external import STAY
 from tulle.verify.findings import (
     ANNOUNCED_ADDRESSES,
     BALANCERS,
@@ -97,7 +98,7 @@ def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
     ways = _ways(finding, evidence)
     if ways is None:
         return f"the API: it lists no ready endpoint of Service {name}"
-    if (ways and all(ways)) or (any(ways) and name == STICKY):
+    if (ways and all(ways)) or (any(ways) and name in (STICKY, STAY)):
         return next(filter(None, ways))
     if finding.group == ANNOUNCED_ADDRESSES:
         return f"the announcement of {finding.target} to the network: no packet for it comes back"
@@ -248,9 +249,13 @@ def _flavour(finding: Finding) -> Flavour:
 def _direct(finding: Finding, endpoint: str, evidence: Evidence) -> str:
     """What is broken on the way to an endpoint without a Service; empty if nothing is known to be.
 
-    From elsewhere that is the way on from the node that was asked, and however that hands packets on.
+    From elsewhere that is the way on from the node that was asked, and however that hands packets on; to an
+    address of no node, any node may be.
     """
     source, entry = finding.source, finding.entry
+    if source.outside and not entry:
+        ways = (evidence.paths.on(place, endpoint) for place in evidence.who.values())
+        return next(filter(None, ways), "")
     if entry not in ("", source.node):
         return evidence.paths.on(f"{entry}/host", endpoint)
     return evidence.paths.between(str(source), endpoint, finding.family, finding.protocol)

@@ -346,8 +346,10 @@ def test_what_is_broken_between_nodes_is_not_blamed_on_services() -> None:
     def cut(check: ExternalCheck) -> Answer:
         if {check.source.node, check.entry} == {"n1", "n2"}:
             return unanswered(check)
-        if check.every and check.entry in ("n1", "n2"):
-            own = [pod for pod in check.wanted if not pod.endswith("2" if check.entry == "n1" else "1")]
+        if check.purpose == "stick" and check.entry in ("n1", "n2"):
+            return unanswered(check)  # whoever it stays with may be on the other one
+        if check.every and check.entry != "n3":
+            own = [pod for pod in check.wanted if not pod.endswith("1" if check.entry == "n2" else "2")]
             return Answer(0, met=dict.fromkeys(own, ()), shown=(f"{check.address} {check.port}",))
         return all_well(check)
 
