@@ -14,11 +14,12 @@ from tulle.verify.external import ANNOUNCED, BY_IP, CLOSED, GUARDED, ONE, OPEN, 
 from tulle.verify.findings import ANNOUNCED_ADDRESSES, BALANCERS, EXTERNAL_IPS, HOST_PORTS, NODE_PORTS
 from tulle.verify.manifests import PORT_NAME
 from tulle.verify.plan import Place
-from tulle.verify.service_plan import STICKY_TRIES, TRANSPORTS, Transport, tries_for
+from tulle.verify.service_plan import TRANSPORTS, Transport, tries_for
 from tulle.verify.services import DATAGRAMS, PORT, Facts
 from tulle.verify.statements import Family
 
 Purpose = Literal["reach", "stick", "silent", "refuse", "health"]
+_STICKY_TRIES: Final = 6
 HOST_PORT: Final = "hostPort"
 """Stands for a Service in rows."""
 
@@ -85,8 +86,11 @@ class Ground:
     def asked(self, source: Place) -> tuple[str, ...]:
         """At which nodes: a Pod at its own and the next one, so that their number grows with the cluster's
         size and not with its square; all others at every node."""
-        if source.outside or source.host_network or source.node not in self.nodes:
-            return self.nodes
+        known = source.node in self.nodes and not source.host_network
+        return self.near(source) if known else self.nodes
+
+    def near(self, source: Place) -> tuple[str, ...]:
+        """Its own node and the next one, which is the same in a cluster of one."""
         here = self.nodes.index(source.node)
         return tuple(dict.fromkeys((source.node, self.nodes[(here + 1) % len(self.nodes)])))
 
@@ -169,12 +173,12 @@ def _closed(at: _Asking, ground: Ground) -> Iterator[ExternalCheck]:
 
 
 def _sticky(at: _Asking, ground: Ground) -> Iterator[ExternalCheck]:
-    """S-60."""
+    """S-60. Of the nodes, each asks the next one, as their number is what takes time."""
     port = at.node_port(STAY, ground)
-    if port and (at.source.host_network or at.source.outside):
+    if port and (at.source.outside or (at.source.host_network and ground.near(at.source)[-1] == at.entry)):
         everybody = ground.everybody(STAY, at.family, at.transport)
         check = at.check("stick", "external-affinity", NODE_PORTS, STAY, port, everybody)
-        yield replace(check, tries=STICKY_TRIES)
+        yield replace(check, tries=_STICKY_TRIES)
 
 
 def _local(at: _Asking, ground: Ground) -> Iterator[ExternalCheck]:

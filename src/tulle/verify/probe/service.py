@@ -20,6 +20,8 @@ SILENCE = 0.9
 """Seconds for which nobody may answer: what is lost is sent again only after one."""
 _WITHIN = 0.9
 """Of a check's time: the rest is for telling what was seen until then."""
+STRETCH = 4
+"""How many times a check's time tries may take while they are answered: a busy machine is no failure."""
 
 Exchange = tuple[str, str, str]
 """Who answered, as whom it saw us, and at which ``address port`` the answer claims to be."""
@@ -35,6 +37,7 @@ class Meetings:
         self.shown: set[str] = set()
         self.failed = 0
         self.error: str | None = None
+        self.last = time.monotonic()
 
     def complete(self, made: int) -> bool:
         """All that were looked for have answered, or it was tried often enough."""
@@ -49,6 +52,7 @@ class Meetings:
             name, peer, shown = done.result()
             self.met.setdefault(name, set()).add(peer)
             self.shown.add(shown)
+            self.last = time.monotonic()
         else:
             self.failed += bool(self.met)
             self.error = _words(failure)
@@ -57,14 +61,17 @@ class Meetings:
 async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
     """Asks again and again, each time from a new socket; what fails before the first answer does not count.
 
+    It takes until nobody has answered for ``timeout``, and ``STRETCH`` times that at most.
+
     ``{met: {name: [peers]}, shown: ["address port"], failed}``, and the ``error`` of a try that failed.
     """
     seen = Meetings(frozenset(check.get("wanted", ())), check["tries"])
     ways = ASKING[check["transport"]]
-    end = time.monotonic() + _WITHIN * timeout
+    patience = _WITHIN * timeout
+    limit = time.monotonic() + STRETCH * patience
     waiting: set[asyncio.Task[Exchange]] = set()
     made = 0
-    while not seen.complete(made) and time.monotonic() < end:
+    while not seen.complete(made) and time.monotonic() < min(end := seen.last + patience, limit):
         task = asyncio.create_task(ways[made % len(ways)](check["address"], check["port"]))
         task.add_done_callback(seen.note)
         waiting.add(task)
@@ -77,7 +84,7 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
         elif nobody_yet:
             await _cancelled({each for each in waiting if not each.done()})
         waiting = {each for each in waiting if not each.done()}
-    silent = await _drained(waiting, end)
+    silent = await _drained(waiting, min(seen.last + patience, limit))
     if silent:
         seen.failed += silent
         seen.error = "no answer"
