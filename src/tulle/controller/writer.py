@@ -8,9 +8,9 @@ from typing import Literal, cast
 
 from tulle.errors import ApiError, ApiUnreachable, NotFound
 from tulle.external_to_service.pools import conditions
-from tulle.external_to_service.pools.allocator import Outcome
 from tulle.external_to_service.pools.conditions import Patch, Told
 from tulle.external_to_service.pools.judge import Pool
+from tulle.external_to_service.pools.outcome import Outcome
 from tulle.kube.client import Client
 from tulle.kube.events import stamp, tell
 from tulle.kube.leader import Leader

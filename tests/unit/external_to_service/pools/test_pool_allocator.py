@@ -8,8 +8,9 @@ from typing import Any
 
 from pool_objects import addresses, claim, offered, pool
 
-from tulle.external_to_service.pools.allocator import Allocator, Outcome
+from tulle.external_to_service.pools.allocator import Allocator
 from tulle.external_to_service.pools.claim import ADDRESSES, SHARE
+from tulle.external_to_service.pools.outcome import Outcome
 from tulle.model.selectors import LabelSelector
 
 SMALL = offered(pool("p", "203.0.113.0/31", "2001:db8::/127"))
