@@ -47,6 +47,10 @@ class Allocator:
         """What a Service has."""
         return self._held.get(key, ())
 
+    def occupied(self, key: Key) -> tuple[Address, ...]:
+        """What nobody else gets because of a Service: what it has, and what its status still says."""
+        return self.held(key) + self._lingering.get(key, ())
+
     def count(self, pool: Pool, version: int) -> int:
         """How many addresses of a pool somebody has."""
         return sum(address.version == version and address in pool for address in self._holders)
@@ -105,7 +109,7 @@ class Allocator:
         """Exactly these from now on, and what is still in the status."""
         new = tuple(dict.fromkeys(addresses))
         lingering = tuple(each for each in claim.published if each not in new)
-        before = self.held(claim.key) + self._lingering.get(claim.key, ())
+        before = self.occupied(claim.key)
         self._free(claim.key, [each for each in before if each not in new + lingering])
         for address in new + lingering:
             self._holders[address].add(claim.key)

@@ -106,6 +106,7 @@ def test_a_request_that_changes_moves_the_service() -> None:
     moved = allocator.settle(claim("a", "203.0.113.0", **asking("203.0.113.1")), SMALL)
     assert texts(moved) == ["203.0.113.1"]
     assert texts(allocator.settle(claim("b"), SMALL)) == [], "both are a's until its status is written"
+    assert allocator.occupied(("default", "a")) == addresses("203.0.113.1", "203.0.113.0")
     allocator.confirm(("default", "a"))
     assert allocator.take_freed()
     assert texts(allocator.settle(claim("b"), SMALL)) == ["203.0.113.0"]
