@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from tulle.model.announcing import AnnouncedPool, Lease
 from tulle.model.balancing import BalancedService, LoadBalancerPool
 from tulle.model.objects import ConfigMap, Namespace, Node, Pod
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
@@ -98,6 +99,10 @@ SERVICE = Resource("", "v1", "services", "Service", Service)
 ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", EndpointSlice)
 SERVICE_CIDR = Resource(
     "networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", ServiceCIDR, namespaced=False
+)
+LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease", Lease)
+ANNOUNCED_POOL = Resource(
+    "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", AnnouncedPool, namespaced=False
 )
 LOAD_BALANCER_POOL = Resource(
     "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", LoadBalancerPool, namespaced=False
