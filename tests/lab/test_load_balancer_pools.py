@@ -182,6 +182,21 @@ def test_a_default_pool_is_for_who_no_selector_names(world: World) -> None:
     world.kubectl("delete", "lbp", "rest")
 
 
+def test_a_pool_for_namespaces_with_a_label(world: World) -> None:
+    world.pool(
+        "team",
+        "203.0.113.197",
+        serviceSelector={"matchLabels": {"pool": "team"}},
+        namespaceSelector={"matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
+    )
+    world.service("team-a", "team")
+    world.said("team-a", "NoPool")
+    world.kubectl("label", "namespace", "default", "team=b")
+    world.said("team-a", "Assigned")
+    world.kubectl("label", "namespace", "default", "team-")
+    assert "is not for this Service any more" in world.said("team-a", "AddressKept")[0]["message"]
+
+
 def test_an_address_outlives_its_pool_until_the_user_takes_it_away(world: World) -> None:
     world.pool("shrinks", "203.0.113.176/29")
     world.service("shrinks-a", "shrinks")

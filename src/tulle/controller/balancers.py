@@ -112,7 +112,7 @@ class Balancers:
             self._of_pools.add_after(name, _QUIET_SECONDS)
 
     async def _see_to_service(self, key: Key) -> None:
-        service = self._writer.latest(self._services.objects.get(key))
+        service = self._writer.latest(key, self._services.objects.get(key))
         if service is None:
             self._release(key)
         elif is_ours(service, self._require_class) and not service.metadata.deletion_timestamp:
