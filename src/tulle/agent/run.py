@@ -84,15 +84,20 @@ class _Agent:
         self._choice = SocketChoice(client, settings.node_name, settings.socket_services, sockets.choose)
         sockets.at_sockets = self._choice.at_sockets
         self._table = ServiceTable(self._datapath, sockets.places)
-        reporter = Reporter(client, settings.node_name)
-        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._reporter = Reporter(client, settings.node_name)
+        self._services = Services(client, settings.node_name, self._table, self._reporter)
+        self._host_ports = HostPorts(
+            store,
+            self._table,
+            self._choice.pods,
+            self._services.services,
+            Reporter(client, settings.node_name),
+        )
         self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._reporter = Reporter(client, settings.node_name)
-        self._services = Services(client, settings.node_name, self._table, self._reporter)
         self._ready = False
         self._disturbed = False
 

@@ -39,7 +39,7 @@ class Services:
         self._tracker = Tracker(Location(node))
         self._shared = table
         self._table = table.table
-        self._services: Informer[Service] = Informer(client, SERVICE)
+        self.services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
         self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
         self._changed = asyncio.Event()
@@ -48,13 +48,13 @@ class Services:
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
         self._complete = False
-        self._services.subscribe(self._service_changed)
+        self.services.subscribe(self._service_changed)
         self._slices.subscribe(self._slice_changed)
         self._cidrs.subscribe(self._cidr_changed)
 
     def start(self, group: asyncio.TaskGroup) -> None:
         """Adds the tasks that never return."""
-        group.create_task(self._services.run(), name="follow the Services")
+        group.create_task(self.services.run(), name="follow the Services")
         group.create_task(self._slices.run(), name="follow the EndpointSlices")
         group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
         group.create_task(self._follow(), name="keep the Service table")
@@ -91,11 +91,11 @@ class Services:
     @property
     def _ready(self) -> bool:
         """Nothing is planned from half of what there is (S-14)."""
-        synced = self._services.synced.is_set() and self._slices.synced.is_set()
+        synced = self.services.synced.is_set() and self._slices.synced.is_set()
         return synced and self._zone is not None
 
     async def _follow(self) -> None:
-        for informer in (self._services, self._slices):
+        for informer in (self.services, self._slices):
             await informer.synced.wait()
         while True:
             await self._next_change()
@@ -123,7 +123,7 @@ class Services:
             self._complete = True
             gc.collect()
             gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
-            log.info("%d Services are in the kernel", len(self._services.objects))
+            log.info("%d Services are in the kernel", len(self.services.objects))
         self._sync_cidrs()
         self._shared.settle(changed)
         self._done.set()
