@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -24,13 +25,22 @@ log = logging.getLogger(__name__)
 
 
 class ServiceTable:
-    """``places`` gives the network namespaces of this node by cookie, for ending sockets there."""
+    """``places`` gives the network namespaces of this node by cookie, for ending sockets there.
 
-    def __init__(self, datapath: Datapath, places: Callable[[], Mapping[int, Path | None]]) -> None:
+    ``reconciled(begun, ended)`` is called when that has been done: since when, and how many were ended.
+    """
+
+    def __init__(
+        self,
+        datapath: Datapath,
+        places: Callable[[], Mapping[int, Path | None]],
+        reconciled: Callable[[float, int], None],
+    ) -> None:
         self.table = Table(datapath.maps, datapath.contract)
         self._datapath = datapath
         self._entries = Entries(datapath.contract)
         self._places = places
+        self._reconciled = reconciled
         self._garbage = asyncio.Event()
         self._moved = asyncio.Event()
         self._serving: dict[int, frozenset[Backend]] = {}
@@ -83,10 +93,12 @@ class ServiceTable:
             self._moved.clear()
             serving, self._serving = self._serving, {}
             gone, self._gone = self._gone, frozenset()
+            begun, ended = time.monotonic(), 0
             stale = await asyncio.to_thread(find_stale, flows, contract, serving, gone)
             if stale:
                 ended = await asyncio.to_thread(end_stale, stale, self._places())
                 log.info("ended %d UDP sockets to backends that are gone", ended)
+            self._reconciled(begun, ended)
 
     async def _collect(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
+from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.service_table import ServiceTable
 from tulle.errors import KernelError
@@ -32,14 +33,17 @@ _RETRY = 5.0  # seconds
 class Services:
     """The way from the API's Services to the kernel's ``table``."""
 
-    def __init__(self, client: Client, node: str, table: ServiceTable, reporter: Reporter) -> None:
+    def __init__(
+        self, client: Client, node: str, table: ServiceTable, reporter: Reporter, progress: Progress
+    ) -> None:
         self._reporter = reporter
+        self._progress = progress
         self._node = node
         self._zone: str | None = None
         self._tracker = Tracker(Location(node))
         self._shared = table
         self._table = table.table
-        self.services: Informer[Service] = Informer(client, SERVICE)
+        self._services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
         self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
         self._changed = asyncio.Event()
@@ -48,13 +52,18 @@ class Services:
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
         self._complete = False
-        self.services.subscribe(self._service_changed)
+        self._services.subscribe(self._service_changed)
         self._slices.subscribe(self._slice_changed)
         self._cidrs.subscribe(self._cidr_changed)
 
+    @property
+    def informers(self) -> tuple[Informer[Service], Informer[EndpointSlice]]:
+        """To subscribe to, for whoever else must follow them."""
+        return self._services, self._slices
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Adds the tasks that never return."""
-        group.create_task(self.services.run(), name="follow the Services")
+        group.create_task(self._services.run(), name="follow the Services")
         group.create_task(self._slices.run(), name="follow the EndpointSlices")
         group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
         group.create_task(self._follow(), name="keep the Service table")
@@ -78,10 +87,12 @@ class Services:
 
     def _service_changed(self, change: Change[Service]) -> None:
         self._tracker.service_changed(change)
+        self._progress.service_queued()
         self._changed.set()
 
     def _slice_changed(self, change: Change[EndpointSlice]) -> None:
         self._tracker.slice_changed(change)
+        self._progress.slice_queued(change)
         self._changed.set()
 
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
@@ -91,11 +102,11 @@ class Services:
     @property
     def _ready(self) -> bool:
         """Nothing is planned from half of what there is (S-14)."""
-        synced = self.services.synced.is_set() and self._slices.synced.is_set()
+        synced = self._services.synced.is_set() and self._slices.synced.is_set()
         return synced and self._zone is not None
 
     async def _follow(self) -> None:
-        for informer in (self.services, self._slices):
+        for informer in (self._services, self._slices):
             await informer.synced.wait()
         while True:
             await self._next_change()
@@ -112,6 +123,7 @@ class Services:
 
     async def _bring_up_to_date(self) -> None:
         """Everything that is dirty by now. What comes meanwhile is the next round's."""
+        self._progress.begun()
         dirty = list(dict.fromkeys([*self._tracker.take_dirty(), *self._failed]))
         self._failed.clear()
         changed: list[PortName] = []
@@ -123,8 +135,9 @@ class Services:
             self._complete = True
             gc.collect()
             gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
-            log.info("%d Services are in the kernel", len(self.services.objects))
+            log.info("%d Services are in the kernel", len(self._services.objects))
         self._sync_cidrs()
+        self._progress.synced(dirty, self._tracker, len(self._failed))
         self._shared.settle(changed)
         self._done.set()
 

@@ -36,10 +36,17 @@ class Condition(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Taint(msgspec.Struct, frozen=True):
+    """One of ``spec.taints``."""
+
+    key: str = ""
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     """``pod_cidrs`` holds at most one prefix per family (N-14)."""
 
     pod_cidrs: tuple[str, ...] = msgspec.field(name="podCIDRs", default=())
+    taints: tuple[Taint, ...] = ()
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
