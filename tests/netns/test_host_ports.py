@@ -14,8 +14,8 @@ import pytest
 from nodes import Node, Place, Pod
 from services import ip_of
 from status_of import shown, status
+from udp_client import Asking
 
-from asking import Asking
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned
