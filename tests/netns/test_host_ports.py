@@ -113,12 +113,14 @@ def test_the_nodes_loopback(shared: Cluster, family: int, how: str, host_ip: str
 
 @FAMILIES
 @HOWS
-def test_everybody_elsewhere_reaches_the_pod(two: list[Node], family: int, how: str) -> None:
+@pytest.mark.parametrize("host_ip", ["", "one"])
+def test_everybody_elsewhere_reaches_the_pod(two: list[Node], family: int, how: str, host_ip: str) -> None:
     """The outside, another node, and its Pods; the Pod sees the client's own address and its own port."""
     here, there = two
-    web, far = here.add("web", mapping(protocol=how[:3])), there.add("far")
-    serve(web, "web", how[:3])
     node_ip = ip_of(here, family)
+    wanted = node_ip if host_ip else ""
+    web, far = here.add("web", mapping(host_ip=wanted, protocol=how[:3])), there.add("far")
+    serve(web, "web", how[:3])
     expected = {world_ip(family): world_of(here), ip_of(there, family): there, ip_of(far, family): far}
     for own, place in expected.items():
         answer = ask(place, node_ip, how=how)
