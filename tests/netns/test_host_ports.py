@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from services import ip_of
 from status_of import shown, status
 from udp_client import Asking
 
+from tulle.lab import cgroup
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned
@@ -275,6 +278,48 @@ def test_ports_outlive_the_agent(cluster: Cluster, flags: tuple[str, ...]) -> No
     late.result = node.call("ADD", late, wait=True, runtimeConfig={"portMappings": [mapping()]})
     serve(late, "late")
     assert ask(node, LOOPBACK[4])["name"] == "late"
+
+
+def test_no_connection_fails_while_agents_come_and_go(cluster: Cluster) -> None:
+    """From outside, from the node by loopback, and from a Pod."""
+    [node] = cluster(Spec(nodes=1))
+    serve(node.add("web", mapping()), "web")
+    ways = [(world_of(node), ip_of(node, 4)), (node, LOOPBACK[6]), (node.add("client"), ip_of(node, 6))]
+    loads = [Load(place, address) for place, address in ways]
+    try:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            node.kill_agent(number)
+            node.start_agent()
+            serve(node.add(f"more-{number}", mapping(9000 + number)), "more")
+        results = [load.end() for load in loads]
+    finally:
+        for load in loads:
+            load.close()
+    for result in results:
+        assert result["failures"] == [] and list(result["answered"]) == ["web"]
+
+
+class Load:
+    """A client that connects again and again."""
+
+    def __init__(self, place: Place, address: str) -> None:
+        line = ["nsenter", f"--net={place.path}", *cgroup.JOIN, str(place.group)]
+        self._process = subprocess.Popen(
+            [*line, sys.executable, ENDS, "load", address, "8080"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout and self._process.stdout.readline() == "begun\n"
+
+    def end(self) -> dict[str, Any]:
+        """How often it was answered by whom, and every failure."""
+        result: dict[str, Any] = json.loads(self._process.communicate("\n", 30)[0])
+        return result
+
+    def close(self) -> None:
+        with self._process as process:
+            process.kill()
 
 
 def test_status_shows_them(cluster: Cluster) -> None:
