@@ -102,16 +102,16 @@ class _Agent:
         self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
         progress = Progress(settings.node_name, statistics, freshness, self._checks)
         self._table = ServiceTable(self._datapath, sockets.places, progress.reconciled)
-        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._services = Services(client, settings, self._table, reporter, progress)
+        services, slices = self._services.informers
+        of_pods = Reporter(client, settings.node_name)  # each remembers what it told
+        self._host_ports = HostPorts(store, self._table, self._choice.pods, services, of_pods)
         self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._services = Services(client, settings, self._table, reporter, progress)
-        self._announcer = Announcer(
-            client, settings.node_name, self._datapath, *self._services.informers, self._nodes
-        )
+        self._announcer = Announcer(client, settings.node_name, self._datapath, services, slices, self._nodes)
         self._ready = False
         self._disturbed = False
 
