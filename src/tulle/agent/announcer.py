@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from tulle.agent.announce_leases import Leases, Refused
 from tulle.agent.announced import Announced, boot_time
 from tulle.errors import ApiError, ApiUnreachable, KernelError
-from tulle.external_to_service.announce.actions import Action, Renew
+from tulle.external_to_service.announce.actions import Action, Give, Renew
 from tulle.external_to_service.announce.election import RETRY, Election
 from tulle.external_to_service.announce.leases import LABEL, NAMESPACE, SECONDS, read
 from tulle.external_to_service.announce.vips import Link, Vip, addresses_of, find_vips
@@ -117,7 +117,7 @@ class Announcer:
         self._news.clear()
 
     async def _sweep(self) -> None:
-        """What an earlier agent wrote is right until it runs out, and no use after."""
+        """What an earlier agent wrote is right until it has run out, and no use after."""
         await asyncio.sleep(SECONDS)
         self._announced.forget_expired()
 
@@ -198,11 +198,13 @@ class Announcer:
 
     async def _do(self, action: Action) -> None:
         try:
+            if isinstance(action, Give):
+                self._announced.withdraw(action.address)
             record = await self._api.do(action)
         except Refused as refusal:
             log.debug("%s: %s", action, refusal)
             self._election.refused(action, boot_time())
-        except (ApiError, ApiUnreachable) as error:
+        except (ApiError, ApiUnreachable, KernelError) as error:
             self._log_failure(error)
             self._election.failed(action, boot_time())
         else:

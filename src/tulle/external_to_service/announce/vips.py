@@ -1,11 +1,12 @@
-"""Which addresses there are to announce, and who can: from Services, their endpoints, pools, Nodes and uplinks.
+"""Which addresses there are to announce, and who can: from Services, their endpoints, pools, Nodes and
+uplinks.
 
-An address is announced if a Service of type LoadBalancer that is ours has it (S-24, S-75), a LoadBalancerPool that
-announces by ``L2`` holds it, and it lies in a subnet of one of this node's uplinks.
+An address is announced if a Service of type LoadBalancer that is ours has it (S-24, S-75), a LoadBalancerPool
+that announces by ``L2`` holds it, and it lies in a subnet of one of this node's uplinks.
 
-``externalTrafficPolicy: Local`` (S-44): only nodes with an endpoint can, those that are ready before those that end.
-A node that has it may keep it until its last endpoint has ended: a connection through it then does, too. A Service
-without any endpoint asks for nothing: it refuses everywhere (S-40).
+``externalTrafficPolicy: Local`` (S-44): only nodes with an endpoint can, those that are ready before those
+that end. A node that has it may keep it until its last endpoint has ended: a connection through it then does,
+too. A Service without any endpoint asks for nothing: it refuses everywhere (S-40).
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """An address to announce. ``candidates``: who can take it, the first before the others, by a hash that spreads
-    addresses over nodes. ``keepers``: who else can keep it. ``links``: where this node would announce it.
+    """An address to announce. ``candidates``: who can take it, the first before the others, by a hash that
+    spreads addresses over nodes. ``keepers``: who else can keep it. ``links``: where this node would announce
+    it.
     """
 
     address: Address
@@ -126,8 +128,8 @@ def _subnets_with(address: Address, links: Iterable[Link]) -> bool:
 
 
 def _is_near(node: Node, address: Address, links: Sequence[Link]) -> bool:
-    """Whether the node has an address in a subnet with this one. (It may have its uplink elsewhere: then it finds
-    out itself, and does not take part.)
+    """Whether the node has an address in a subnet with this one. (It may have its uplink elsewhere: then it
+    finds out itself, and does not take part.)
     """
     raw = (parse_lenient(a.address) for a in node.status.addresses if a.type == "InternalIP")
     theirs = [from_bytes(each) for each in raw if each]
