@@ -21,7 +21,7 @@ from tulle.model.address import Address
 _ETH_P_ALL = 3
 _MAC = bytes.fromhex("0a0000000a5c")
 _PAUSE = 0.02  # seconds between two questions for an address
-_SHORTEST_TURN = 0.5  # seconds; no test takes a node away sooner
+_SHORTEST_TURN = 0.1  # seconds: some questions; no test takes a node away sooner
 OWN = {4: IPv4Address("172.30.1.100"), 6: IPv6Address("fd00:172:30:1::100")}
 
 
