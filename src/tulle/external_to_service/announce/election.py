@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 from tulle.external_to_service.announce.actions import (
     Action,
@@ -195,7 +196,7 @@ class Election:
         self, address: Address, vip: Vip, grant: Grant | None, now: float
     ) -> tuple[float, Action]:
         free = self._grants.free_at(address, self._beats, now)
-        when = free + min(self._rank(vip, now), MOST_STEPS) * STEP
+        when = free + self._rank(vip, now) * STEP
         if grant and grant.version and grant.holder:
             beat = self._beats.get(beat_name(node_of(grant.holder)))
             if beat and beat.session == grant.holder:
@@ -203,9 +204,10 @@ class Election:
         return when, self._take(address, grant)
 
     def _rank(self, vip: Vip, now: float) -> int:
-        """How many come before us, without those that are known to be down."""
+        """How many come before us, without those that are known to be down; at most ``MOST_STEPS``."""
         before = vip.candidates[: vip.candidates.index(self._node)]
-        return sum(not self._beats.is_down(beat_name(node), now) for node in before)
+        up = (node for node in before if not self._beats.is_down(beat_name(node), now))
+        return len(list(islice(up, MOST_STEPS)))
 
     def _take(self, address: Address, grant: Grant | None) -> Take:
         version = grant.version or None if grant else None
