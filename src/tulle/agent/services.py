@@ -6,24 +6,24 @@ import asyncio
 import errno
 import gc
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
-from pathlib import Path
 
+from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
-from tulle.agent.sockets import end_stale, find_stale
+from tulle.agent.service_table import ServiceTable
+from tulle.agent.settings import Settings
 from tulle.errors import KernelError
-from tulle.kernel import libc
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
 from tulle.kube.resources import ENDPOINT_SLICE, SERVICE, SERVICE_CIDR, Key
 from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
-from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import Backend, PortPlan, Problem
-from tulle.pod_to_service.table import PortName, Table
+from tulle.pod_to_service.own import own_addresses
+from tulle.pod_to_service.plan import PortPlan, Problem
+from tulle.pod_to_service.table import PortName
 from tulle.pod_to_service.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -33,34 +33,26 @@ _RETRY = 5.0  # seconds
 
 
 class Services:
-    """The way from the API's Services to the kernel's.
-
-    ``places`` gives the network namespaces of this node by cookie, for ending sockets there.
-    """
+    """The way from the API's Services to the kernel's ``table``."""
 
     def __init__(
-        self,
-        client: Client,
-        node: str,
-        datapath: Datapath,
-        reporter: Reporter,
-        places: Callable[[], Mapping[int, Path | None]],
+        self, client: Client, settings: Settings, table: ServiceTable, reporter: Reporter, progress: Progress
     ) -> None:
-        self._datapath = datapath
         self._reporter = reporter
-        self._places = places
-        self._node = node
-        self._zone: str | None = None
-        self._tracker = Tracker(Location(node))
-        self._table = Table(datapath.maps, datapath.contract)
+        self._progress = progress
+        self._node = settings.node_name
+        self._node_ports = settings.node_ports
+        self._here: Location | None = None
+        self._tracker = Tracker(Location(self._node))
+        self._shared = table
+        self._table = table.table
+        self._own = table.own
+        self._own_changed = asyncio.Event()
         self._services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
         self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
         self._changed = asyncio.Event()
-        self._garbage = asyncio.Event()
         self._done = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._serving: dict[int, frozenset[Backend]] = {}
         self._cidrs_changed = True
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
@@ -80,23 +72,22 @@ class Services:
         group.create_task(self._slices.run(), name="follow the EndpointSlices")
         group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
         group.create_task(self._follow(), name="keep the Service table")
-        group.create_task(self._collect(), name="free what the Service table lost")
         group.create_task(self._tell(), name="tell of Services that cannot be right")
-        group.create_task(self._end_sockets(), name="end UDP sockets to backends that are gone")
 
     def remove(self) -> None:
         """Takes out what an agent wrote that had Services to see to. Raises ``KernelError``."""
         self._table.forget_unclaimed()
         self._table.set_cidrs(())
-        if garbage := self._table.take_garbage():
-            libc.await_readers()
-            self._table.free(garbage)
+        self._shared.settle(())
 
-    def locate(self, zone: str, own: frozenset[bytes]) -> None:
-        """The node's zone (S-15), and the addresses that it has itself: their Services are left to it."""
-        if zone != self._zone:
-            self._zone = zone
-            self._tracker.move(Location(self._node, zone))
+    def locate(self, zone: str, own: frozenset[bytes], primary: frozenset[bytes]) -> None:
+        """The node's zone (S-15), the addresses that it has itself, and those by which it is known."""
+        here = Location(self._node, zone, primary)
+        if here != self._here or own != self._table.own:
+            self._own_changed.set()
+        if here != self._here:
+            self._here = here
+            self._tracker.move(here)
         if own != self._table.own:
             self._tracker.touch(own ^ self._table.own)
             self._table.own = own
@@ -104,21 +95,24 @@ class Services:
 
     def _service_changed(self, change: Change[Service]) -> None:
         self._tracker.service_changed(change)
+        self._progress.service_queued()
         self._changed.set()
 
     def _slice_changed(self, change: Change[EndpointSlice]) -> None:
         self._tracker.slice_changed(change)
+        self._progress.slice_queued(change)
         self._changed.set()
 
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
         self._cidrs_changed = True
         self._changed.set()
+        self._own_changed.set()
 
     @property
     def _ready(self) -> bool:
         """Nothing is planned from half of what there is (S-14)."""
         synced = self._services.synced.is_set() and self._slices.synced.is_set()
-        return synced and self._zone is not None
+        return synced and self._here is not None
 
     async def _follow(self) -> None:
         for informer in (self._services, self._slices):
@@ -138,6 +132,7 @@ class Services:
 
     async def _bring_up_to_date(self) -> None:
         """Everything that is dirty by now. What comes meanwhile is the next round's."""
+        self._progress.begun()
         dirty = list(dict.fromkeys([*self._tracker.take_dirty(), *self._failed]))
         self._failed.clear()
         changed: list[PortName] = []
@@ -151,11 +146,9 @@ class Services:
             gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
             log.info("%d Services are in the kernel", len(self._services.objects))
         self._sync_cidrs()
-        self._garbage.set()
+        self._progress.synced(dirty, self._tracker, len(self._failed))
+        self._shared.settle(changed)
         self._done.set()
-        if serving := self._table.serving(changed):
-            self._serving |= serving
-            self._moved.set()
 
     def _apply(self, keys: Iterable[Key]) -> list[PortName]:
         plans: dict[Key, tuple[PortPlan, ...]] = {}
@@ -190,25 +183,20 @@ class Services:
             self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
             self._cidrs_changed = False
 
-    async def _end_sockets(self) -> None:
-        """By itself: the table does not wait until all flows have been looked at."""
-        maps, contract = self._datapath.maps, self._datapath.contract
+    async def keep_own(self) -> None:
+        """Never returns. By itself: what the node has does not wait for an API that is silent."""
         while True:
-            await self._moved.wait()
-            self._moved.clear()
-            serving, self._serving = self._serving, {}
-            stale = await asyncio.to_thread(find_stale, maps["socket_flows"], contract, serving)
-            if stale:
-                ended = await asyncio.to_thread(end_stale, stale, self._places())
-                log.info("ended %d UDP sockets to backends that are gone", ended)
-
-    async def _collect(self) -> None:
-        while True:
-            await self._garbage.wait()
-            self._garbage.clear()
-            if garbage := self._table.take_garbage():
-                await asyncio.to_thread(libc.await_readers)
-                self._table.free(garbage)
+            await self._own_changed.wait()
+            self._own_changed.clear()
+            if self._here is None:
+                continue
+            cidrs = set(networks(self._cidrs.objects.values()))
+            own = own_addresses(self._table.own, self._here.addresses, self._node_ports, cidrs)
+            self._progress.located(address for address, node_ports in own.items() if node_ports)
+            try:
+                self._own.sync(own)
+            except KernelError as error:
+                log.error("node ports are not reached at all of this node's addresses: %s", error)
 
     async def _tell(self) -> None:
         """By itself: the table does not wait for an API that hangs."""

@@ -14,9 +14,13 @@ from tulle.errors import ConfigError
 from tulle.model.address import Network
 from tulle.pod_to_pod.datapath import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
+from tulle.pod_to_service.own import NodePortAddresses
+from tulle.telemetry.listeners import Place, parse_place
 
 LEAST_MTU = 1280
 """Of IPv6 (RFC 8200, section 5)."""
+NOWHERE = "none"
+"""For an address to listen at, as is an empty text, which no flag can say."""
 LEAST_FLOWS = 4096
 PRIMARY = "primary"
 """Of ``nodePortAddresses``: the addresses by which the Node object names this node."""
@@ -46,6 +50,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     flow_table_size: int = 1 << 20
     l2_announcements: bool = True
     cgroup: str = ""
+    healthz_bind_address: str = "0.0.0.0:10256"
+    metrics_bind_address: str = "127.0.0.1:10249"
     log_level: str = "info"
 
     @property
@@ -54,9 +60,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return tuple(map(ip_network, self.masquerade_except))
 
     @property
-    def node_port_networks(self) -> tuple[Network, ...]:
-        """``node_port_addresses`` as networks, without the word ``primary``."""
-        return tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
+    def healthz(self) -> Place | None:
+        """``healthz_bind_address``."""
+        return _place(self.healthz_bind_address)
+
+    @property
+    def metrics(self) -> Place | None:
+        """``metrics_bind_address``."""
+        return _place(self.metrics_bind_address)
+
+    @property
+    def node_ports(self) -> NodePortAddresses:
+        """``node_port_addresses``, read."""
+        networks = tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
+        return NodePortAddresses(PRIMARY in self.node_port_addresses, networks)
 
     @property
     def socket(self) -> Path:
@@ -90,6 +107,10 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def _place(text: str) -> Place | None:
+    return None if text in ("", NOWHERE) else parse_place(text)
+
+
 def _validate(settings: Settings) -> None:
     if settings.mtu and not LEAST_MTU <= settings.mtu <= 65535:
         raise ConfigError(f"mtu: {settings.mtu} is not 0 (found from the uplinks) or {LEAST_MTU} to 65535")
@@ -102,6 +123,12 @@ def _validate(settings: Settings) -> None:
             ip_network(text)
         except ValueError as error:
             raise ConfigError(f"masqueradeExcept: {error}; a CIDR such as 10.0.0.0/8 is needed") from error
+    for field in ("healthz_bind_address", "metrics_bind_address"):
+        try:
+            _place(getattr(settings, field))
+        except ValueError as error:
+            name = field.split("_")[0] + "BindAddress"
+            raise ConfigError(f"{name}: {error}; 0.0.0.0:10256, or {NOWHERE}, would be right") from error
     for text in settings.node_port_addresses:
         _validate_node_ports(text)
     size = settings.flow_table_size

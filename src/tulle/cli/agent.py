@@ -61,6 +61,14 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    healthz_bind_address: Annotated[
+        str,
+        typer.Option(help="For /healthz; or none. (default: 0.0.0.0:10256)", rich_help_panel="Health"),
+    ] = "",
+    metrics_bind_address: Annotated[
+        str,
+        typer.Option(help="For /metrics; or none. (default: 127.0.0.1:10249)", rich_help_panel="Health"),
+    ] = "",
     node_port_address: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,6 +121,8 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "healthzBindAddress": healthz_bind_address,
+        "metricsBindAddress": metrics_bind_address,
         "nodePortAddresses": node_port_address,
         "externalTraffic": external_traffic,
         "flowTableSize": flow_table_size,

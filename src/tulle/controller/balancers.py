@@ -138,6 +138,8 @@ class Balancers:
             self._add_pools()
         self._look_around()
         await self._writer.publish(service, outcome)
+        self._allocator.confirm(key)
+        self._look_around()
 
     def _release(self, key: Key) -> None:
         self._waiting.discard(key)

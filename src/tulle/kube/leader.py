@@ -72,7 +72,7 @@ class Leader:
     async def acquire(self) -> None:
         """Returns once this process is the leader."""
         while True:
-            if await self._try():
+            if await self.attempt():
                 return
             await asyncio.sleep(RENEW_SECONDS)
 
@@ -80,7 +80,7 @@ class Leader:
         """Renews; returns when that has failed for so long that another may be the leader soon."""
         while self.sure:
             await asyncio.sleep(RENEW_SECONDS)
-            if not await self._try() and not self._failing:
+            if not await self.attempt() and not self._failing:
                 return
 
     async def release(self) -> None:
@@ -93,7 +93,7 @@ class Leader:
         except (ApiError, ApiUnreachable) as error:
             log.info("the Lease could not be given back: %s", error)
 
-    async def _try(self) -> bool:
+    async def attempt(self) -> bool:
         """Takes or renews the Lease if it may. Without an answer it is not known whether that was done."""
         began = self._clock()
         try:

@@ -141,11 +141,6 @@ class Datapath:
         finally:
             os.close(folder)
 
-    def detach_sockets(self) -> None:
-        """Sockets that are connected already stay so."""
-        for program in SOCKET_PROGRAMS:
-            self._pin(_SOCKETS, program).unlink(missing_ok=True)
-
     def remove_other_versions(self) -> None:
         """Takes away what an agent with another contract pinned, once this one's programs are in place."""
         for folder in self._root.parent.glob("v*"):
@@ -166,6 +161,8 @@ class Datapath:
         """Pod ``address`` is behind link ``ifindex`` from now on."""
         value = self.contract.pack("endpoint", ifindex=ifindex, mac=mac)
         self.maps["endpoints"][to_bytes(address)] = value
+        if _has_suffix(address):
+            self.maps["suffixes"][_suffix(address)] = to_bytes(address)
 
     def endpoint_link(self, address: Address) -> int | None:
         """The index of the link that a Pod's address is behind."""
@@ -174,13 +171,28 @@ class Datapath:
 
     def remove_endpoint(self, address: Address) -> None:
         self.maps["endpoints"].discard(to_bytes(address))
+        if self.maps["suffixes"].get(_suffix(address)) == to_bytes(address):
+            self.maps["suffixes"].discard(_suffix(address))
 
     def keep_endpoints(self, addresses: Iterable[Address]) -> None:
         """Removes the endpoints of all other addresses."""
-        kept = set(map(to_bytes, addresses))
+        known = list(addresses)
+        kept = set(map(to_bytes, known))
         for key in list(self.maps["endpoints"].keys(16)):
             if key not in kept:
                 self.maps["endpoints"].discard(key)
+        suffixes = self.maps["suffixes"]
+        for key in list(suffixes.keys(4)):
+            if suffixes.get(key) not in kept:
+                suffixes.discard(key)
+        for address in filter(_has_suffix, known):
+            suffixes[_suffix(address)] = to_bytes(address)
+
+    def set_self(self, addresses: Iterable[Address]) -> None:
+        """The addresses by which this node itself is known, one of a family."""
+        for index, version in enumerate((4, 6)):
+            address = next((to_bytes(a) for a in addresses if a.version == version), bytes(16))
+            self.maps["self"][index.to_bytes(4, sys.byteorder)] = address
 
     def set_client(self, cookie: int, kind: str, addresses: Iterable[Address]) -> None:
         """Whose sockets the network namespace with this cookie holds.
@@ -204,7 +216,8 @@ class Datapath:
     def sync_remotes(self, remotes: Iterable[Remote], overlay_index: int, remove: bool) -> int:
         """Writes what differs, new before old goes; returns how many entries changed.
 
-        ``remove`` is false until the whole cluster has been listed: what is not known yet stays.
+        ``overlay_index`` is 0 where there is no overlay device. ``remove`` is false until the whole cluster
+        has been listed: what is not known yet stays.
         """
         table = self.maps["remotes"]
         wanted = dict(self._remote_entry(remote, overlay_index) for remote in remotes)
@@ -231,7 +244,9 @@ class Datapath:
             source=to_bytes(remote.source),
             ifindex=overlay_index if overlay else remote.uplink.index,
             uplink=remote.uplink.index,
+            overlay=overlay_index,
             neighbour=remote.neighbour,
+            host=remote.prefix.num_addresses == 1,
             transport=transports[f"TRANSPORT_{remote.transport.name}"],
         )
         return key, value
@@ -240,11 +255,28 @@ class Datapath:
         """What a packet is marked with: SHORT_CUT or MASQUERADE."""
         return int(self.contract.enums["mark"][f"MARK_{name}"])
 
+    def counters(self) -> Iterator[Count]:
+        """Whatever is not zero, summed over the CPUs."""
+        return _counts(self.maps["counters"], self.contract)
+
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
             self.maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
+
+
+def _counts(table: bpf_maps.Map, contract: Contract) -> Iterator[Count]:
+    size = len(contract.pack("counter"))
+    reasons, hooks = contract.enums["reason"], contract.enums["hook"]
+    for hook in list(hooks)[:-1]:
+        for reason in list(reasons)[:-1]:
+            index = hook * reasons["REASON_COUNT"] + reason
+            raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
+            each = [contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+            if packets := sum(c.packets for c in each):
+                at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
+                yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
 
 
 def _constants(contract: Contract, settings: DatapathSettings) -> dict[str, bytes]:
@@ -277,6 +309,15 @@ def _flow_table_size(pin: Path, wanted: int) -> int:
     return there
 
 
+def _has_suffix(address: Address) -> bool:
+    """Whether other nodes hand packets over for it by its last 32 bits: of IPv4, that is all of it."""
+    return address.version == 6 and not address.is_link_local
+
+
+def _suffix(address: Address) -> bytes:
+    return address.packed[-4:]
+
+
 def _cookie(number: int) -> bytes:
     return number.to_bytes(8, sys.byteorder)
 
@@ -307,16 +348,7 @@ class Pinned:
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         size = len(self.contract.pack("counter"))
-        table = self.open_per_cpu("counters", size)
-        reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
-        for hook in list(hooks)[:-1]:
-            for reason in list(reasons)[:-1]:
-                index = hook * reasons["REASON_COUNT"] + reason
-                raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
-                each = [self.contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
-                if packets := sum(c.packets for c in each):
-                    at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
-                    yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
+        return _counts(self.open_per_cpu("counters", size), self.contract)
 
     def remotes(self) -> Iterator[tuple[str, str, str]]:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""

@@ -30,12 +30,13 @@ EXHAUSTED = "PoolExhausted"
 
 class Outcome(NamedTuple):
     """``addresses``: one for each family, in the Service's order; none when it gets none. ``reason`` is one
-    word, ``message`` a sentence for users.
+    word, ``message`` a sentence for users, true until the next change; ``notes`` are what has just happened.
     """
 
     addresses: tuple[Address, ...]
     reason: str
     message: str
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -60,6 +61,7 @@ class Allocator:
     def __init__(self) -> None:
         self._claims: dict[Key, Claim] = {}
         self._held: dict[Key, tuple[Address, ...]] = {}
+        self._lingering: dict[Key, tuple[Address, ...]] = {}
         self._holders: defaultdict[Address, set[Key]] = defaultdict(set)
         self._sharing: defaultdict[str, set[Key]] = defaultdict(set)
         self._lowest: dict[Range, int] = {}
@@ -93,10 +95,17 @@ class Allocator:
         """The Service is gone, or is not for us any more."""
         if claim := self._claims.pop(key, None):
             self._sharing[claim.share].discard(key)
-            self._free(key, self._held.pop(key, ()))
+            self._free(key, self._held.pop(key, ()) + self._lingering.pop(key, ()))
+
+    def confirm(self, key: Key) -> None:
+        """The Service's status says what was settled: whatever else it said before is free from now on."""
+        self._free(key, self._lingering.pop(key, ()))
 
     def settle(self, claim: Claim, offer: Offer) -> Outcome:
-        """Keeps what the Service rightly has, gives what it lacks, and takes the rest back."""
+        """Keeps what the Service rightly has, gives what it lacks, and takes the rest back.
+
+        What its status still says is nobody else's until ``confirm``: the write may fail, and traffic go on.
+        """
         if claim.key not in self._claims or self._claims[claim.key].uid != claim.uid:
             self.release(claim.key)
             self.remember(claim)
@@ -106,7 +115,7 @@ class Allocator:
         found, refusals = self._choose_all(claim, offer, kept)
         if refusals and (claim.needs_all or any(each.final for each in refusals)):
             found = {}
-        self._hold(claim, tuple(found.values()))
+        self._hold(claim, found.values())
         self._displace(claim)
         return _outcome(claim, offer, tuple(found.values()), refusals, lost)
 
@@ -118,12 +127,14 @@ class Allocator:
             self._sharing[claim.share].add(claim.key)
 
     def _hold(self, claim: Claim, addresses: Iterable[Address]) -> None:
-        """Exactly these from now on."""
+        """Exactly these from now on, and what is still in the status."""
         new = tuple(dict.fromkeys(addresses))
-        self._free(claim.key, [each for each in self.held(claim.key) if each not in new])
-        for address in new:
+        lingering = tuple(each for each in claim.published if each not in new)
+        before = self.held(claim.key) + self._lingering.get(claim.key, ())
+        self._free(claim.key, [each for each in before if each not in new + lingering])
+        for address in new + lingering:
             self._holders[address].add(claim.key)
-        self._held[claim.key] = new
+        self._held[claim.key], self._lingering[claim.key] = new, lingering
 
     def _free(self, key: Key, addresses: Iterable[Address]) -> None:
         for address in addresses:
@@ -160,14 +171,13 @@ class Allocator:
     def _keepable(self, claim: Claim, offer: Offer, lost: Iterable[Address]) -> dict[int, Address]:
         """By IP version. What no pool offers any more is kept while the status has it, for its traffic."""
         asked = {address.version: address for address in claim.requested}
-        return {
-            int(address.version): address
-            for address in self.held(claim.key)
-            if address.version in claim.versions
-            and address not in lost
-            and asked.get(address.version, address) == address
-            and (offer.covers(address) or address in claim.published)
-        }
+        kept: dict[int, Address] = {}
+        for address in sorted(self.held(claim.key), key=offer.covers, reverse=True):
+            wanted = address.version in claim.versions and address not in lost
+            as_asked = asked.get(address.version, address) == address
+            if wanted and as_asked and (offer.covers(address) or address in claim.published):
+                kept.setdefault(address.version, address)
+        return kept
 
     def _choose_all(
         self, claim: Claim, offer: Offer, kept: dict[int, Address]
@@ -267,17 +277,18 @@ def _outcome(
     refusals: list[_Refusal],
     lost: dict[Address, Claim],
 ) -> Outcome:
-    notes = [f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()]
+    notes = tuple(
+        f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()
+    )
     refused = [refusal.message for refusal in refusals]
     if not addresses:
-        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused + notes))
+        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused), notes)
     text = f"{' and '.join(map(str, addresses))} given"
     if refusals:
-        return Outcome(addresses, PARTLY, "; ".join([text, *refused, *notes]))
-    stray = [address for address in addresses if not offer.covers(address)]
-    if outside := [_why_kept(address, offer) for address in stray]:
-        return Outcome(addresses, KEPT, "; ".join(outside + notes))
-    return Outcome(addresses, ASSIGNED, "; ".join([text, *notes]))
+        return Outcome(addresses, PARTLY, "; ".join([text, *refused]), notes)
+    if outside := [_why_kept(address, offer) for address in addresses if not offer.covers(address)]:
+        return Outcome(addresses, KEPT, "; ".join(outside), notes)
+    return Outcome(addresses, ASSIGNED, text, notes)
 
 
 def _why_kept(address: Address, offer: Offer) -> str:

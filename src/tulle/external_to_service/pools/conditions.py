@@ -48,8 +48,10 @@ def service_status(service: BalancedService, outcome: Outcome, now: str) -> Told
         return Told(None)
     status = {"loadBalancer": {"ingress": ingress or None}, "conditions": [new]}
     patch = _guarded(service) | {"status": status}
-    kind = "Normal" if outcome.complete and outcome.reason != KEPT else "Warning"
-    return Told(patch, kind if news else "", outcome.reason, outcome.message)
+    well = outcome.complete and outcome.reason != KEPT and not outcome.notes
+    kind = "Normal" if well else "Warning"
+    message = "; ".join([outcome.message, *outcome.notes])
+    return Told(patch, kind if news or outcome.notes else "", outcome.reason, message)
 
 
 def cleared_status(service: BalancedService, held: frozenset[str]) -> Patch | None:
