@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tulle.agent import install
 from tulle.agent.attachments import Attachments
+from tulle.agent.bgp import Bgp
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
 from tulle.agent.monitor import LinkMonitor
@@ -81,6 +82,7 @@ class _Agent:
         self._services = Services(
             client, settings.node_name, self._datapath, self._reporter, self._attachments.places
         )
+        self._bgp = Bgp(client, settings, self._nodes, *self._services.informers)
         self._ready = False
         self._disturbed = False
 
@@ -104,8 +106,10 @@ class _Agent:
                 tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
+                self._bgp.start(tasks)
             else:
                 self._services.remove()
+                await self._bgp.remove()
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
@@ -151,6 +155,7 @@ class _Agent:
             return False
         self._attachments.fault = ""
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
+        self._bgp.locate(self._reconciler.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

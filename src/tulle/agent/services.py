@@ -69,6 +69,11 @@ class Services:
         self._slices.subscribe(self._slice_changed)
         self._cidrs.subscribe(self._cidr_changed)
 
+    @property
+    def informers(self) -> tuple[Informer[Service], Informer[EndpointSlice]]:
+        """For others who follow the same objects, by subscription."""
+        return self._services, self._slices
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Adds the tasks that never return."""
         group.create_task(self._services.run(), name="follow the Services")

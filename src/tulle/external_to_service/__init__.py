@@ -1,0 +1,1 @@
+"""External to Service: what makes Services reachable from outside the cluster."""
