@@ -46,8 +46,9 @@ _HEAD = """
 log "{folder}/log" all;
 router id 172.30.1.1;
 protocol device {{ scan time 1; }}
-protocol kernel {{ ipv4 {{ export all; }}; merge paths yes; }}
-protocol kernel {{ ipv6 {{ export all; }}; merge paths yes; }}
+protocol direct {{ ipv4; ipv6; }}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; merge paths yes; }}
+protocol kernel {{ ipv6 {{ export where source = RTS_BGP; }}; merge paths yes; }}
 """
 _NEIGHBOUR = """
 protocol bgp {name} {{

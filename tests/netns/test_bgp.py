@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bgp_world import ROUTER, VIP4, VIP6, World, bird_of, end, enter, eventually
+from bgp_world import ROUTER, ROUTER6, VIP4, VIP6, World, bird_of, end, enter, eventually
+from nodes import NOBODY, Node, Place
+from status_of import run_status
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def test_routes_lead_to_the_nodes_that_have_endpoints(world: World) -> None:
     world.endpoints(one.name, two.name)
     eventually(lambda: world.router.next_hops(VIP4) == {one.ips[0], two.ips[0]}, "ECMP, IPv4")
     eventually(lambda: world.router.next_hops(VIP6) == {one.ips[1], two.ips[1]}, "ECMP, IPv6")
-    shown = world.router.ask("show", "route", "all", VIP4)
+    shown = world.router.ask("show", "route", "all", f"{VIP4}/32")
     assert "BGP.community: (65000,100)" in shown and "BGP.large_community: (65000, 1, 2)" in shown
     world.endpoints(two.name)
     eventually(lambda: world.router.next_hops(VIP4) == {two.ips[0]}, "the endpoint on node 1 is gone")
@@ -73,12 +77,12 @@ def test_routes_lead_to_the_nodes_that_have_endpoints(world: World) -> None:
     pod = one.add("a")
     for ip in pod.ips:
         enter(world.outside, "ping", "-c", "1", "-W", "2", ip)
-    assert "router" not in one.log().replace("BGPPeer router: the session is up", "")
+    assert "ERROR" not in one.log() and "Traceback" not in one.log(), one.log()
 
 
 def test_bird_has_few_rights_and_no_more_ports(world: World) -> None:
     start(world)
-    [node, _] = world.nodes
+    node = world.nodes[0]
     status = Path(f"/proc/{bird_of(node)}/status").read_text()
     assert re.search(r"CapEff:\t0+400\n", status) and re.search(r"CapBnd:\t0+400\n", status), status
     assert "\nUid:\t0" not in status and "NoNewPrivs:\t1" in status
@@ -115,7 +119,7 @@ def test_a_router_that_starts_anew_gets_its_routes_back(world: World) -> None:
 def test_packets_go_on_when_bird_or_the_agent_dies(world: World) -> None:
     """RFC 4724: the router keeps the routes of a BIRD that comes back; one that stays has nothing to do."""
     start(world)
-    [node, _] = world.nodes
+    node = world.nodes[0]
     cidr = str(node.host.pod_cidrs[0])
     eventually(lambda: world.router.next_hops(cidr) == {node.ips[0]}, "its Pods are known")
     watch = RouteWatch(world)
@@ -138,18 +142,15 @@ def test_packets_go_on_when_bird_or_the_agent_dies(world: World) -> None:
     assert not [line for line in watch.deleted() if cidr in line]
 
 
-def bird_log(node: object) -> str:
-    return str((node.folder / "run/bgp/state/bird.log").read_text())  # type: ignore[attr-defined]
+def bird_log(node: Node) -> str:
+    return (node.folder / "run/bgp/state/bird.log").read_text()
 
 
 class RouteWatch:
     """What the router's kernel routes lose from now on."""
 
     def __init__(self, world: World) -> None:
-        self._file = world.folder / "monitor"
-        self._world = world
-        place = world.nodes[0].__class__.__mro__[1](world.path)
-        self._process = place.popen("ip", "monitor", "route")
+        self._process = Place(world.path).popen("ip", "monitor", "route")
         world.nodes[0].children.append(self._process)
 
     def deleted(self) -> list[str]:
@@ -187,15 +188,16 @@ def test_peers_that_cannot_be_right_disturb_none_else(world: World) -> None:
     world.label(one.name, **{"kubernetes.io__hostname": one.name})
     mine = {"nodeSelector": selector}
     wrong = {
-        "a-refused": ({"peerAddress": two.ips[0], **mine}, "does not answer"),
+        "a-refused": ({"peerAddress": two.ips[0], "peerPort": 9, **mine}, "Connection refused"),
         "b-far": ({"peerAddress": "203.0.113.10", **mine}, "ebgpMultihop"),
-        "c-source": ({"peerAddress": "172.30.1.9", "sourceAddress": "172.30.1.99", **mine}, "no address of node"),
+        "c-source": (
+            {"peerAddress": "172.30.1.9", "sourceAddress": "172.30.1.99", **mine},
+            "no address of node",
+        ),
         "d-address": ({"peerAddress": "router.example", **mine}, "is not an IP address"),
-        "e-double": ({"peerAddress": ROUTER, **mine}, ""),
         "f-multihop": ({"peerAddress": "203.0.113.11", "peerASN": 64512, "ebgpMultihop": 2, **mine}, "iBGP"),
         "s-double": ({"peerAddress": ROUTER, **mine}, "BGPPeer router's on this node already"),
     }
-    del wrong["e-double"]
     for name, (spec, _) in wrong.items():
         world.peer(name, **spec)
     for name, (_, words) in wrong.items():
@@ -208,3 +210,59 @@ def test_peers_that_cannot_be_right_disturb_none_else(world: World) -> None:
     eventually(lambda: "another number than peerASN" in world.established(), "the router is another one")
     world.peer()
     eventually(lambda: world.established().startswith("True"), "it is mended")
+
+
+def test_a_router_of_the_same_as_over_ipv6(world: World) -> None:
+    """IBGP: IPv4 prefixes over a session of IPv6, and the other way round."""
+    peers = [{"remote": node.ips[1], "distance": "multihop", "asn": "64512"} for node in world.nodes]
+    world.define()
+    world.router.configure(*({"local": ROUTER6, **each} for each in peers))
+    world.router.start()
+    world.peer(peerAddress=ROUTER6, peerASN=64512, gracefulRestart=False, announce=["PodCIDRs"])
+    world.serve()
+    world.endpoints(*(node.name for node in world.nodes))
+    for node in world.nodes:
+        node.start_agent()
+    for node in world.nodes:
+        for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
+            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}", 40)
+    assert world.router.next_hops(VIP4) == world.router.next_hops(VIP6) == set(), "only what is asked for"
+
+
+def test_status_needs_neither_agent_nor_api(world: World) -> None:
+    start(world)
+    node = world.nodes[0]
+    node.kill_agent()
+    (node.folder.parent / "kubeconfig").write_text(NOBODY)
+    [session] = json.loads(run_status(node, "-o", "json").stdout)["bgp"]
+    assert session.pop("since").endswith("Z")
+    assert session == {
+        "peer": "router",
+        "address": ROUTER,
+        "asn": "64513",
+        "localAsn": "64512",
+        "state": "Established",
+        "announced": 2,
+        "message": "",
+    }
+    shown = run_status(node).stdout
+    assert re.search(rf"router +{ROUTER} +64512 to 64513 +Established ", shown), shown
+    world.router.kill()
+    eventually(lambda: "Socket: Connection" in run_status(node).stdout, "it says why")
+
+
+@pytest.mark.parametrize("how", ["services: false", "uninstall"])
+def test_who_does_not_want_it_has_nothing_left(world: World, how: str) -> None:
+    start(world)
+    node = world.nodes[0]
+    cidr = str(node.host.pod_cidrs[0])
+    eventually(lambda: world.router.next_hops(cidr) == {node.ips[0]}, "it is announced")
+    node.kill_agent()
+    if how == "uninstall":
+        folders = {"state": "state", "run": "run", "cni-conf": "net.d", "cni-bin": "bin"}
+        flags = [f"--{name}-dir={node.folder / path}" for name, path in folders.items()]
+        node.run(sys.executable, "-m", "tulle", "uninstall", *flags, f"--bpffs={node.bpffs}")
+    else:
+        node.start_agent("--no-services")
+    eventually(lambda: not bird_of(node) and not (node.folder / "run/bgp").exists(), "BIRD has ended")
+    eventually(lambda: world.router.next_hops(cidr) == set(), "the router was told, and does not wait")

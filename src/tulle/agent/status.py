@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.bgp_status import BgpSession, bgp_sessions
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
@@ -37,10 +38,11 @@ class NodeStatus(msgspec.Struct, frozen=True):
     prefixes: list[PrefixStatus]
     packets: list[Count]
     services: ServicesStatus
+    bgp: list[BgpSession] = []
 
 
 async def node_status(settings: Settings) -> NodeStatus:
-    """Reads the state folder and the pinned maps, and asks the API about Services.
+    """Reads the state folder and the pinned maps, asks BIRD, and asks the API about Services.
 
     Raises ``TulleError`` where no agent has run.
     """
@@ -58,4 +60,5 @@ async def node_status(settings: Settings) -> NodeStatus:
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
         services=services,
+        bgp=await bgp_sessions(settings.bgp),
     )

@@ -44,6 +44,11 @@ def symbol(name: str) -> str:
     return _HASHED + sha256(name.encode(errors="surrogatepass")).hexdigest()[:40]
 
 
+def name_of(symbol: str) -> str:
+    """The BGPPeer's name, where the symbol tells it."""
+    return symbol.removeprefix(_PREFIX)
+
+
 def _head(router_id: IPv4Address, log: str) -> str:
     return f"""# Written by tulle agent; changes are lost.
 log "{log}" {_LOG_BYTES} "{log}.old" {{ info, warning, error, fatal, bug, remote, auth }};
