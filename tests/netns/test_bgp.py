@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import stat
 import sys
@@ -14,6 +15,8 @@ import pytest
 from bgp_world import ROUTER, ROUTER6, VIP4, VIP6, World, bird_of, end, enter, eventually
 from nodes import NOBODY, Node, Place
 from status_of import run_status
+
+BIRD = shutil.which("bird", path="/usr/sbin:/usr/bin")
 
 
 @pytest.fixture
@@ -139,7 +142,9 @@ def test_packets_go_on_when_bird_or_the_agent_dies(world: World) -> None:
     eventually(lambda: "Graceful restart done" in bird_log(node), "it is back")
     eventually(lambda: world.established().startswith("True"), "it is back")
     assert world.router.next_hops(cidr) == {node.ips[0]} == world.router.next_hops(VIP4)
-    assert not [line for line in watch.deleted() if cidr in line]
+    seen = watch.end()
+    assert any(VIP4 in line for line in seen), "it watches"
+    assert not [line for line in seen if line.startswith("Deleted") and (cidr in line or VIP4 in line)]
 
 
 def bird_log(node: Node) -> str:
@@ -147,16 +152,16 @@ def bird_log(node: Node) -> str:
 
 
 class RouteWatch:
-    """What the router's kernel routes lose from now on."""
+    """What the router's kernel does with its routes from now on."""
 
     def __init__(self, world: World) -> None:
         self._process = Place(world.path).popen("ip", "monitor", "route")
         world.nodes[0].children.append(self._process)
 
-    def deleted(self) -> list[str]:
+    def end(self) -> list[str]:
         self._process.terminate()
         assert self._process.stdout
-        return [line for line in self._process.stdout.read().splitlines() if line.startswith("Deleted")]
+        return self._process.stdout.read().splitlines()
 
 
 def test_passwords(world: World) -> None:
@@ -266,3 +271,23 @@ def test_who_does_not_want_it_has_nothing_left(world: World, how: str) -> None:
         node.start_agent("--no-services")
     eventually(lambda: not bird_of(node) and not (node.folder / "run/bgp").exists(), "BIRD has ended")
     eventually(lambda: world.router.next_hops(cidr) == set(), "the router was told, and does not wait")
+
+
+def test_a_node_without_bird_says_what_to_install(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the program is, the agent sees a file that cannot be run."""
+    hidden = tmp_path / "python"
+    line = f'mount --bind /dev/null {BIRD} && exec {sys.executable} "$@"'
+    hidden.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{line}' python \"$@\"\n")
+    hidden.chmod(0o755)
+    world.define()
+    world.peer()
+    node = world.nodes[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "executable", str(hidden))
+        node.start_agent()
+    words = "bird is missing: needed for BGP; apt-get install bird2"
+    eventually(lambda: words in world.established(), "the status says so", 40)
+    assert any(words in event for event in world.events())
+    assert node.call("STATUS")["exit"] == 0, "Pods can be connected"

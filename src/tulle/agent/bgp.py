@@ -12,7 +12,7 @@ from tulle.agent.bird import LOG, Bird
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.external_to_service.bgp.config import render, symbol
-from tulle.external_to_service.bgp.peers import Here, Judged, Peer, Problem, judge_all
+from tulle.external_to_service.bgp.peers import Here, Judged, Peer, judge_all
 from tulle.external_to_service.bgp.routes import EXCLUDED, Announced, Routes, read_cidrs
 from tulle.external_to_service.bgp.sessions import Observed, parse
 from tulle.kube.backoff import Backoff
@@ -157,7 +157,10 @@ class Bgp:
         return render(_here(node, self._own).router_id, peers, passwords, routes, LOG)
 
     def _with_passwords(self, judged: dict[str, Judged]) -> tuple[list[Peer], dict[str, str], bool]:
-        """The peers that can be configured. The others get a problem in ``judged``, or wait for an answer."""
+        """The peers that can be configured, with their passwords; whether others wait for the API's answer.
+
+        Those whose password cannot be right get a problem in ``judged``.
+        """
         secrets = {
             name: secret
             for name, (peer, _) in judged.items()
@@ -172,9 +175,12 @@ class Bgp:
                 passwords[name] = found
                 continue
             waiting = waiting or found is None
-            missing = Problem("spec.passwordSecret", "the API has not answered yet")
-            judged[name] = None, (found or missing,)
-        return [peer for peer, _ in judged.values() if peer], passwords, waiting
+            if found:
+                judged[name] = None, (found,)
+        usable = [
+            peer for name, (peer, _) in judged.items() if peer and (name not in secrets or name in passwords)
+        ]
+        return usable, passwords, waiting
 
 
 def _relevant(node: Node | None) -> object:

@@ -16,29 +16,22 @@ import os
 import pwd
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from tulle.agent.bird_control import PATIENCE, SHOW, SOCKET, BirdGone, Control, connected
 from tulle.errors import PrerequisiteError, TulleError
 
 log = logging.getLogger(__name__)
 
 USER = "bird"
 LOG = "state/bird.log"
-_CONFIG, _SOCKET, _ERRORS = "bird.conf", "state/bird.ctl", "bird.err"
+_CONFIG, _ERRORS = "bird.conf", "bird.err"
 _CAPABILITY = "-all,+net_bind_service"
-_PATIENCE = 5.0  # seconds for an answer, and for the start
 _STEP = 0.02
 _PATH = os.pathsep.join([os.defpath, "/usr/sbin", "/usr/local/sbin", "/sbin"])
-_PROBLEMS = ("8", "9")  # first digits of BIRD's codes for what went wrong
-
-
-class BirdGone(TulleError):
-    """No BIRD answers at the control socket."""
 
 
 def prerequisites() -> tuple[str, pwd.struct_passwd]:
@@ -76,7 +69,7 @@ class Bird:
 
     async def ask(self) -> list[str]:
         """The lines of ``show protocols all``. Raises ``BirdGone``."""
-        return await self._command("show protocols all")
+        return await self._command(SHOW)
 
     async def stop(self) -> None:
         """Ends the sessions and the process, and takes its files away; where there are none, does nothing."""
@@ -124,7 +117,7 @@ class Bird:
             "--no-new-privs",
         ]
         line += [f"--{kind}={_CAPABILITY}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-        line += [program, "-f", "-c", _CONFIG, "-s", _SOCKET, *(["-R"] if recover else [])]
+        line += [program, "-f", "-c", _CONFIG, "-s", SOCKET, *(["-R"] if recover else [])]
         with (self._folder / _ERRORS).open("wb") as errors:
             return subprocess.Popen(
                 line,
@@ -138,7 +131,7 @@ class Bird:
 
     async def _begun(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 while not await self._runs():
                     if process.poll() is not None:
                         said = (self._folder / _ERRORS).read_text(errors="replace").strip()
@@ -146,7 +139,7 @@ class Bird:
                     await asyncio.sleep(_STEP)
         except TimeoutError as error:
             process.kill()
-            raise TulleError(f"BIRD did not begin within {_PATIENCE:.0f} s") from error
+            raise TulleError(f"BIRD did not begin within {PATIENCE:.0f} s") from error
 
     def _prepare(self, user: pwd.struct_passwd) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -172,11 +165,11 @@ class Bird:
             self._process = None
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[_Control]:
+    async def _connected(self) -> AsyncIterator[Control]:
         """A BIRD that holds the socket, but is silent, is killed: the next one takes over its sessions."""
-        async with _connect(self._folder) as control:
+        async with connected(self._folder) as control:
             try:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(PATIENCE):
                     await control.greeting()
                     yield control
             except TimeoutError as error:
@@ -185,72 +178,6 @@ class Bird:
                 raise BirdGone("BIRD does not answer") from error
             except (EOFError, OSError) as error:
                 raise BirdGone(f"BIRD went away: {error}") from error
-
-
-async def ask(folder: Path) -> list[str]:
-    """The lines of ``show protocols all``, for whoever is not the agent. Raises ``BirdGone``."""
-    try:
-        async with _connect(folder) as control, asyncio.timeout(_PATIENCE):
-            await control.greeting()
-            return await control.command("show protocols all")
-    except (TimeoutError, EOFError, OSError) as error:
-        raise BirdGone(f"BIRD does not answer: {error}") from error
-
-
-class _Control:
-    """BIRD's control protocol: lines with four digits and what they are about; the last one has a blank
-    after the digits, those before a minus. A line that begins with a blank has the digits of the one before.
-    """
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-        peer: socket.socket = writer.get_extra_info("socket")
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        self.pid: int = struct.unpack("3i", credentials)[0]
-
-    async def greeting(self) -> None:
-        await self._answer()
-
-    async def command(self, text: str) -> list[str]:
-        """The answer's lines without the digits. Raises ``TulleError`` when BIRD calls it wrong."""
-        self._writer.write(text.encode() + b"\n")
-        return await self._answer()
-
-    async def _answer(self) -> list[str]:
-        lines: list[str] = []
-        while True:
-            line = (await self._reader.readline()).decode(errors="replace").rstrip("\n")
-            if not line:
-                raise EOFError("it closed the connection")
-            if line[0] == "+":  # what it logs meanwhile
-                continue
-            more = line[0] == " "
-            lines.append(line[1:] if more else line[5:])
-            if not more and line[4:5] == " ":
-                if line.startswith(_PROBLEMS):
-                    raise TulleError(f"BIRD: {lines[-1]}")
-                return lines
-
-
-@asynccontextmanager
-async def _connect(folder: Path) -> AsyncIterator[_Control]:
-    """By way of a descriptor: the path may be longer than a socket's address. Raises ``BirdGone``."""
-    try:
-        there = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise BirdGone(f"there is no BIRD: {error}") from error
-    try:
-        reader, writer = await asyncio.open_unix_connection(f"/proc/self/fd/{there}/{_SOCKET}")
-    except OSError as error:
-        raise BirdGone(f"there is no BIRD: {error}") from error
-    finally:
-        os.close(there)
-    try:
-        yield _Control(reader, writer)
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
 
 
 async def _ended(pid: int) -> None:
@@ -263,7 +190,7 @@ async def _ended(pid: int) -> None:
     loop = asyncio.get_running_loop()
     loop.add_reader(descriptor, done.set)
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(PATIENCE):
             await done.wait()
     except TimeoutError:
         _kill(pid)

@@ -89,7 +89,7 @@ def _since(state: str, message: str, before: Session | None, now: str) -> Sessio
 def explain(observed: Observed | None) -> str:
     """Why a session is down, in BIRD's words where it has any."""
     if observed is None:
-        return "BIRD has not begun yet"
+        return "BIRD has not begun yet: it waits for the API, or for the password"
     if observed.error:
         return f"{observed.error}{_ADVICE.get(observed.error, '')}"
     if observed.state == "Idle":
@@ -98,6 +98,7 @@ def explain(observed: Observed | None) -> str:
 
 
 _ADVICE = {
+    "Error: No listening socket": " (does something else listen at port 179 of sourceAddress?)",
     "BGP Error: Bad peer AS": " (the router has another number than peerASN)",
     "Received: Bad peer AS": " (the router expects another number than localASN)",
 }
