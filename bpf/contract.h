@@ -11,6 +11,12 @@
 /* The pin folder carries this number: raise it when a struct or a map changes its shape. */
 enum contract { CONTRACT_VERSION = 3 };
 
+/* What a packet is marked with, for hooks and rules that see it later on its way through this node. */
+enum mark {
+	MARK_SHORT_CUT = 0x74756c6c,  /* sent to a device by a short cut: the egress hook need not look at it */
+	MARK_MASQUERADE = 0x74756c6d, /* to the outside: the host's stack is to give it the node's address */
+};
+
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 struct address {
 	__be32 word[4];
@@ -42,7 +48,8 @@ struct remote {
 	__u32 uplink;          /* the device that it leaves by in the end */
 	__u32 overlay;         /* the VXLAN device, for what is handed over; 0: there is none */
 	__u16 transport;       /* enum transport */
-	__u16 neighbour;       /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
+	__u8 neighbour;        /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
+	__u8 host;             /* 1: this is an address of the node itself, not of its Pods */
 };
 
 /* A connection in one direction, as its packets carry it. Ports are 0 where the protocol has none. */

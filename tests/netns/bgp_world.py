@@ -19,12 +19,15 @@ from nodes import Cluster, Node, enter
 from tests.lab.apiserver_process import ApiServer
 
 from tulle.errors import NotFound
+from tulle.external_to_service.crds import crds
 from tulle.kernel import netns
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
     ENDPOINTSLICES,
     EVENTS,
+    LOAD_BALANCER_POOLS,
     NODES,
     SECRETS,
     SERVICES,
@@ -37,11 +40,8 @@ from tulle.lab.underlay import UNDERLAY
 ROUTER, ROUTER6 = "172.30.1.1", "fd00:172:30:1::1"
 ROUTER_ASN, NODE_ASN = 64513, 64512
 VIP4, VIP6 = "198.51.100.7", "2001:db8:7::7"
-CRD = Path("src/tulle/external_to_service/crds/bgppeers.yaml")
 PEERS: Resource[Untyped] = Resource("tulle.dev", "v1", "bgppeers", "BGPPeer", Untyped, namespaced=False)
-DEFINITIONS: Resource[Untyped] = Resource(
-    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", Untyped, False
-)
+POOL = {"addresses": ["198.51.100.0/24", "2001:db8:7::/64"], "default": True}
 _HEAD = """
 log "{folder}/log" all;
 router id 172.30.1.1;
@@ -199,9 +199,20 @@ class World:
             return asyncio.run(run())
 
     def define(self) -> None:
-        """The CustomResourceDefinition."""
-        body = msgspec.yaml.decode(CRD.read_bytes())
-        self.do(lambda client: client.create(DEFINITIONS, body))
+        """The CustomResourceDefinitions, and a pool that holds the addresses of ``serve``."""
+
+        async def work(client: Client) -> None:
+            for body in crds():
+                await client.create(CUSTOM_RESOURCE_DEFINITIONS, body)
+            await client.create(
+                LOAD_BALANCER_POOLS, _object("tulle.dev/v1", "LoadBalancerPool", "pool", spec=POOL)
+            )
+
+        self.do(work)
+
+    def announce_pool(self, *ways: str) -> None:
+        patch = {"spec": {"announce": ways}}
+        self.do(lambda client: client.patch(LOAD_BALANCER_POOLS, "pool", patch))
 
     def serve(self) -> None:
         """default/web of type LoadBalancer with an address of each family, and no endpoint yet."""

@@ -22,6 +22,8 @@ from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, topology
 
 ONE = Spec(nodes=1)
+FLOWS = 1 << 14
+"""Many nodes share this machine's memory."""
 PLUGIN = Path("src/tulle/_native/tulle-cni").resolve()
 NOBODY = """
 apiVersion: v1
@@ -53,8 +55,9 @@ class Place:
         for child in self.children:
             child.kill()
             child.wait(10)
-            if child.stdout:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe:
+                    pipe.close()
 
 
 class Pod(Place):
@@ -106,6 +109,7 @@ class Node(Place):
             "cni-conf-dir": conf,
             "cni-bin-dir": self.folder / "bin",
             "cgroup": self.group,
+            "flow-table-size": FLOWS,
         }
         command = [sys.executable, "-m", "tulle", "agent", *flags]
         command += [f"--{name}={value}" for name, value in settings.items()]
@@ -146,13 +150,19 @@ class Node(Place):
             assert self.agent and self.agent.poll() is None, self.log()
             select.select([], [], [], 0.02)
 
-    def add(self, name: str) -> Pod:
-        """A new Pod, connected."""
+    def make_pod(self, name: str) -> Pod:
+        """A new Pod without a network."""
         pod = Pod(self.folder / "pods" / name, f"{self.name}-{name}", self.group)
         netns.create(pod.path)
         self.pods.append(pod)
         pod.run("ip", "link", "set", "lo", "up")
-        pod.result = self.call("ADD", pod)
+        return pod
+
+    def add(self, name: str, *ports: dict[str, Any]) -> Pod:
+        """A new Pod, connected; ``ports`` are the runtime's ``portMappings``."""
+        pod = self.make_pod(name)
+        more = {"runtimeConfig": {"portMappings": ports}} if ports else {}
+        pod.result = self.call("ADD", pod, **more)
         assert pod.result["exit"] == 0, pod.result
         return pod
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable
 
@@ -11,16 +12,18 @@ from tulle.agent.bgp_secrets import Passwords
 from tulle.agent.bird import LOG, Bird
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
+from tulle.external_to_service.announce.vips import EXCLUDED
 from tulle.external_to_service.bgp.config import render, symbol
 from tulle.external_to_service.bgp.peers import Here, Judged, Peer, judge_all
-from tulle.external_to_service.bgp.routes import EXCLUDED, Announced, Routes, read_cidrs
+from tulle.external_to_service.bgp.routes import Announced, Routes, read_cidrs
 from tulle.external_to_service.bgp.sessions import Observed, parse
 from tulle.kube.backoff import Backoff
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
-from tulle.kube.resources import BGP_PEER
+from tulle.kube.resources import ANNOUNCED_POOL, BGP_PEER
 from tulle.model.address import Address, from_bytes, parse_lenient
+from tulle.model.announcing import AnnouncedPool
 from tulle.model.bgp import BGPPeer
 from tulle.model.objects import Node
 from tulle.model.services import EndpointSlice, Service
@@ -29,6 +32,7 @@ from tulle.pod_to_service.tracker import owner_of
 log = logging.getLogger(__name__)
 
 _LOOK = 2.0  # seconds until BIRD is asked again
+_PATIENCE = 5.0  # seconds for an answer of the API that may never come
 
 
 class Bgp:
@@ -47,6 +51,7 @@ class Bgp:
         self._name = settings.node_name
         self._nodes, self._services, self._slices = nodes, services, slices
         self._peers: Informer[BGPPeer] = Informer(client, BGP_PEER)
+        self._pools: Informer[AnnouncedPool] = Informer(client, ANNOUNCED_POOL)
         self._bird = Bird(settings.bgp)
         self._announced = Announced(self._name, owner_of)
         self._changed = asyncio.Event()
@@ -56,9 +61,11 @@ class Bgp:
         self._report = BgpReport(client, self._name, self._peers, nodes)
         self._backoff = Backoff(base=1.0)
         self._judged: dict[str, Judged] = {}
+        self._asked_for_pools = False
         self._configured = False
         self._fault = ""
         self._peers.subscribe(self._peer_changed)
+        self._pools.subscribe(self._pool_changed)
         nodes.subscribe(self._node_changed)
         services.subscribe(self._service_changed)
         slices.subscribe(self._slice_changed)
@@ -67,7 +74,7 @@ class Bgp:
         """Adds the tasks that never return."""
         group.create_task(self._peers.run(), name="follow the BGPPeers")
         group.create_task(self._passwords.run(), name="read the passwords of BGP sessions")
-        group.create_task(self._follow(), name="keep BIRD announcing")
+        group.create_task(self._follow(group), name="keep BIRD announcing")
         group.create_task(self._report.run(), name="tell of BGP sessions")
 
     async def remove(self) -> None:
@@ -86,6 +93,10 @@ class Bgp:
             self._changed.set()
         self._report.look()
 
+    def _pool_changed(self, _: Change[AnnouncedPool]) -> None:
+        self._announced.use_pools(self._pools.objects.values())
+        self._changed.set()
+
     def _node_changed(self, change: Change[Node]) -> None:
         if change.key[1] == self._name and _relevant(change.old) != _relevant(change.new):
             self._changed.set()
@@ -98,12 +109,14 @@ class Bgp:
         if self._announced.slice_changed(change):
             self._changed.set()
 
-    async def _follow(self) -> None:
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
         """Begins when all is known: half of it would take back what an earlier agent announced."""
         for informer in (self._peers, self._nodes, self._services, self._slices):
             await informer.synced.wait()
         await self._located.wait()
         while True:
+            if self._peers.objects and not self._asked_for_pools:
+                await self._ask_for_pools(group)
             self._changed.clear()
             try:
                 active = await self._bring_up_to_date()
@@ -113,6 +126,14 @@ class Bgp:
             else:
                 self._fault = ""
                 await self._next_change(_LOOK if active else None)
+
+    async def _ask_for_pools(self, group: asyncio.TaskGroup) -> None:
+        """Nobody needs them before there is a BGPPeer. An API without the resource is not waited for."""
+        self._asked_for_pools = True
+        group.create_task(self._pools.run(), name="follow the LoadBalancerPools for BGP")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._pools.synced.wait()
 
     async def _next_change(self, patience: float | None) -> None:
         try:

@@ -12,10 +12,17 @@ import msgspec
 
 from tulle.errors import ConfigError
 from tulle.model.address import Network
+from tulle.pod_to_pod.datapath import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
+from tulle.telemetry.listeners import Place, parse_place
 
 LEAST_MTU = 1280
 """Of IPv6 (RFC 8200, section 5)."""
+NOWHERE = "none"
+"""For an address to listen at, as is an empty text, which no flag can say."""
+LEAST_FLOWS = 4096
+PRIMARY = "primary"
+"""Of ``nodePortAddresses``: the addresses by which the Node object names this node."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -37,13 +44,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     masquerade_except: tuple[str, ...] = ()
     services: bool = True
     socket_services: bool = True
+    node_port_addresses: tuple[str, ...] = (PRIMARY,)
+    external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
+    flow_table_size: int = 1 << 20
+    l2_announcements: bool = True
     cgroup: str = ""
+    healthz_bind_address: str = "0.0.0.0:10256"
+    metrics_bind_address: str = "127.0.0.1:10249"
     log_level: str = "info"
 
     @property
     def kept(self) -> tuple[Network, ...]:
         """``masquerade_except`` as networks."""
         return tuple(map(ip_network, self.masquerade_except))
+
+    @property
+    def healthz(self) -> Place | None:
+        """``healthz_bind_address``."""
+        return _place(self.healthz_bind_address)
+
+    @property
+    def metrics(self) -> Place | None:
+        """``metrics_bind_address``."""
+        return _place(self.metrics_bind_address)
+
+    @property
+    def node_port_networks(self) -> tuple[Network, ...]:
+        """``node_port_addresses`` as networks, without the word ``primary``."""
+        return tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
 
     @property
     def socket(self) -> Path:
@@ -82,6 +110,10 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def _place(text: str) -> Place | None:
+    return None if text in ("", NOWHERE) else parse_place(text)
+
+
 def _validate(settings: Settings) -> None:
     if settings.mtu and not LEAST_MTU <= settings.mtu <= 65535:
         raise ConfigError(f"mtu: {settings.mtu} is not 0 (found from the uplinks) or {LEAST_MTU} to 65535")
@@ -94,5 +126,28 @@ def _validate(settings: Settings) -> None:
             ip_network(text)
         except ValueError as error:
             raise ConfigError(f"masqueradeExcept: {error}; a CIDR such as 10.0.0.0/8 is needed") from error
+    for field in ("healthz_bind_address", "metrics_bind_address"):
+        try:
+            _place(getattr(settings, field))
+        except ValueError as error:
+            name = field.split("_")[0] + "BindAddress"
+            raise ConfigError(f"{name}: {error}; 0.0.0.0:10256, or {NOWHERE}, would be right") from error
+    for text in settings.node_port_addresses:
+        _validate_node_ports(text)
+    size = settings.flow_table_size
+    if size < LEAST_FLOWS or size & (size - 1):
+        raise ConfigError(f"flowTableSize: {size} is not a power of two from {LEAST_FLOWS} on, as 1048576 is")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"logLevel: {settings.log_level} is not debug, info, warning or error")
+
+
+def _validate_node_ports(text: str) -> None:
+    """S-21: node ports are never reached by loopback."""
+    if text == PRIMARY:
+        return
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"nodePortAddresses: {error}; {PRIMARY} or a CIDR is needed") from error
+    if network.is_loopback:
+        raise ConfigError(f"nodePortAddresses: {text} is loopback, by which node ports are not reached")

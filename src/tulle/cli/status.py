@@ -11,7 +11,8 @@ import typer
 
 if TYPE_CHECKING:
     from tulle.agent.bgp_status import BgpSession
-    from tulle.agent.service_status import EndpointStatus, PortStatus, ServicesStatus
+    from tulle.agent.pool_status import PoolsStatus
+    from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
 
 _MOST = 20  # rows that nobody asked for
@@ -56,10 +57,11 @@ def status(
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, packets and drops by reason, BGP sessions, Services that differ.
+    Pods, ways to other nodes, LoadBalancer IPs that this node answers for, BGP sessions, packets and drops by
+    reason, host ports, Services that differ, LoadBalancerPools.
     Needs neither the agent nor the API; without the API, Services have no names.
 
-    Exit code 1: Services differ, and still do a second later.
+    Exit code 1: Services or host ports differ, and still do a second later.
     json and yaml list all Services.
     """
     import asyncio
@@ -82,10 +84,12 @@ def status(
         raise typer.Exit(0 if chosen.well else 1)
     if output is Output.TABLE:
         _show_node(found)
+        _show_host_ports(found)
         _show_services(found.services, services)
+        _show_pools(found.pools)
     else:
         _print_data(found, output)
-    raise typer.Exit(0 if found.services.well else 1)
+    raise typer.Exit(0 if found.well else 1)
 
 
 def _print_data(found: NodeStatus | ServicesStatus, output: Output) -> None:
@@ -100,6 +104,9 @@ def _print_data(found: NodeStatus | ServicesStatus, output: Output) -> None:
 def _show_node(found: NodeStatus) -> None:
     _print_table(("POD", "ADDRESSES", "LINK"), ((p.pod, ", ".join(p.ips), p.link) for p in found.pods))
     _print_table(("PREFIX", "WAY", "NODE"), ((p.prefix, p.transport, p.node) for p in found.prefixes))
+    if found.announcements:
+        rows = ((a.address, a.uplink, f"{a.seconds:.1f} s") for a in found.announcements)
+        _print_table(("ANNOUNCED ADDRESS", "UPLINK", "FOR AT LEAST"), rows)
     _print_table(
         ("HOOK", "REASON", "PACKETS", "BYTES"),
         ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
@@ -116,6 +123,24 @@ def _bgp_row(session: BgpSession) -> tuple[str, ...]:
     return *where, session.state, session.since, str(session.announced), session.message
 
 
+def _show_pools(found: PoolsStatus) -> None:
+    """Nothing where there are none."""
+    from tulle.cli import status_pools
+
+    if found.pools:
+        typer.echo()
+        _print_table(status_pools.HEADS, status_pools.rows(found))
+    for line in status_pools.remarks(found):
+        typer.echo(line)
+
+
+def _show_host_ports(found: NodeStatus) -> None:
+    from tulle.cli.host_ports import HEADS, rows
+
+    if found.host_ports:
+        _print_table(HEADS, rows(found.host_ports))
+
+
 def _show_services(found: ServicesStatus, everything: bool) -> None:
     """A few lines, then a row for each port; with thousands of Services, only for those to look at."""
     differing = [port for port in found.ports if port.differences]
@@ -130,8 +155,8 @@ def _show_services(found: ServicesStatus, everything: bool) -> None:
 
 
 def _show_summary(found: ServicesStatus, differing: int) -> None:
-    hits = sum(port.hits or 0 for port in found.ports)
-    there = sum(port.index is not None for port in found.ports)
+    hits = sum(each.hits for port in found.ports for each in port.sets)
+    there = sum(bool(port.sets) for port in found.ports)
     as_wanted = "all as the API says" if found.balanced else "none, as this node's settings say"
     verdict = as_wanted if found.well else f"{differing} things differ from what the API says"
     if found.api_error:
@@ -150,17 +175,18 @@ def _show_summary(found: ServicesStatus, differing: int) -> None:
 
 
 def _port_row(port: PortStatus) -> tuple[str, ...]:
-    there = sum(endpoint.in_kernel for endpoint in port.endpoints)
+    there = sum(bool(endpoint.in_kernel) for endpoint in port.endpoints)
     known = len(port.endpoints)
     more = len(port.differences) - 1
+    first = port.sets[0] if port.sets else None
     return (
         port.service or "?",
         port.port,
         ", ".join(port.frontends) + (" (of this node)" if port.of_node else ""),
         str(there) if there == known else f"{there} of {known}",
-        _seconds(port.affinity),
-        port.when_empty or "",
-        "" if port.hits is None else str(port.hits),
+        _seconds(first.affinity) if first else "",
+        ", ".join(dict.fromkeys(each.when_empty or "" for each in port.sets)),
+        str(sum(each.hits for each in port.sets)) if first else "",
         "".join(port.differences[:1]) + (f" (and {more} more)" if more > 0 else ""),
     )
 
@@ -170,7 +196,7 @@ def _seconds(affinity: int | None) -> str:
 
 
 def _show_one(found: ServicesStatus) -> None:
-    """Each port with all its endpoints."""
+    """Each port with all that leads to it, and all its endpoints."""
     if found.api_error:
         typer.echo(f"Only the kernel's side is shown, as the API did not answer: {found.api_error}.\n")
     for port in found.ports:
@@ -178,15 +204,15 @@ def _show_one(found: ServicesStatus) -> None:
         typer.echo(f"{name} at {', '.join(port.frontends)}")
         if port.of_node:
             typer.echo("  left to this node, which has the address itself")
-        if port.index is not None:
-            affinity, hits = _seconds(port.affinity) or "?", port.hits
+        for each in port.sets:
+            affinity = _seconds(each.affinity) or "?"
             typer.echo(
-                f"  index {port.index}, affinity {affinity}, when empty {port.when_empty or '?'}, hits {hits}"
+                f"  policy {each.traffic}: index {each.index}, affinity {affinity}, "
+                f"when empty {each.when_empty or '?'}, hits {each.hits}"
             )
-        heads = ("ENDPOINT", "KERNEL", "API", "STATE", "NODE", "HINTS", "WHY")
-        _print_table(
-            tuple(f"  {h}" if h == heads[0] else h for h in heads), map(_endpoint_row, port.endpoints)
-        )
+        _print_table(("  FRONTEND", "IS", "FROM HERE", "FROM OUTSIDE", "LETS IN"), map(_lead_row, port.leads))
+        heads = ("  ENDPOINT", "KERNEL", "API", "STATE", "NODE", "HINTS", "WHY")
+        _print_table(heads, map(_endpoint_row, port.endpoints))
         for line in port.differences:
             typer.echo(f"! {line}")
         typer.echo()
@@ -194,19 +220,27 @@ def _show_one(found: ServicesStatus) -> None:
         typer.echo(f"! {problem.message}")
 
 
+def _lead_row(lead: LeadStatus) -> tuple[str, ...]:
+    sources = "all" if lead.sources is None else ", ".join(lead.sources) or "nobody"
+    return (f"  {lead.frontend}", lead.kind, lead.inside, lead.outside, sources)
+
+
 def _endpoint_row(endpoint: EndpointStatus) -> tuple[str, ...]:
     names = {"ready": endpoint.ready, "serving": endpoint.serving, "terminating": endpoint.terminating}
-    api = {True: "used", False: "not used", None: "unknown"}[endpoint.used]
     hints = [f"node {name}" for name in endpoint.nodes] + [f"zone {name}" for name in endpoint.zones]
     return (
         f"  {endpoint.endpoint}",
-        "used" if endpoint.in_kernel else "not used",
-        api,
+        _used(endpoint.in_kernel),
+        "unknown" if endpoint.used is None else _used(endpoint.used),
         ", ".join(name for name, said in names.items() if said),
         {True: "this", False: "other", None: ""}[endpoint.local],
         ", ".join(hints),
         endpoint.why,
     )
+
+
+def _used(policies: tuple[str, ...]) -> str:
+    return ", ".join(policies) or "not used"
 
 
 def _print_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

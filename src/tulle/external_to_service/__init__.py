@@ -1,1 +1,1 @@
-"""External to Service: what makes Services reachable from outside the cluster."""
+"""From outside the cluster to Services and Pods: the fourth of the networking problems."""

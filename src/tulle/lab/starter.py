@@ -19,9 +19,11 @@ from tulle.lab.spec import CLUSTER_DOMAIN, Host, Spec, Topology
 
 API_PORT: Final = 6443
 API_SERVER: Final = "apiserver"
+CONTROLLER: Final = "controller"
 DNS_PORT: Final = 53
 RESOLVER: Final = "resolver"
 ZONE: Final = "topology.kubernetes.io/zone"
+_FLOWS = 1 << 16  # of each node: they share one machine's memory
 
 
 class Starter:
@@ -72,6 +74,13 @@ class Starter:
             each.close()
         return process
 
+    def controller(self) -> Process:
+        """It needs nothing but the API, which is in the underlay."""
+        command = [*processes.TULLE, "controller", f"--kubeconfig={self.paths.controller_kubeconfig}"]
+        return processes.start(
+            self.paths, underlay.UNDERLAY, CONTROLLER, command, self.paths.netns(underlay.UNDERLAY)
+        )
+
     def agent(self, node: Host) -> Process:
         paths = self.paths.node(node.name)
         paths.bpffs.mkdir(exist_ok=True)
@@ -85,6 +94,7 @@ class Starter:
             "cniBinDir": str(paths.cni_bin),
             "routing": self.spec.routing,
             "cgroup": str(paths.cgroup),
+            "flowTableSize": _FLOWS,
         }
         paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
         command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]

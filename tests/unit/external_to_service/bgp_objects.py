@@ -10,6 +10,7 @@ import msgspec
 from tulle.external_to_service.bgp.peers import Here, Peer, Problem, judge
 from tulle.kube.cache import Change
 from tulle.model.address import to_bytes
+from tulle.model.announcing import AnnouncedPool
 from tulle.model.bgp import BGPPeer
 from tulle.model.services import EndpointSlice, Service
 
@@ -35,6 +36,14 @@ def peer(**spec: Any) -> Peer:
     found, problems = judged(**spec)
     assert found, problems
     return found
+
+
+def pool(*addresses: str, announce: list[str] | None = None) -> AnnouncedPool:
+    body = {"metadata": {"name": "pool"}, "spec": {"addresses": addresses, "announce": announce}}
+    return msgspec.convert(body, AnnouncedPool)
+
+
+EVERY_ADDRESS = pool("198.51.100.0/24", "2001:db8::/64")
 
 
 def service(*ips: str, name: str = "web", mode: str | None = "VIP", **spec: Any) -> Change[Service]:

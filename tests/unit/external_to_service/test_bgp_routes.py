@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from bgp_objects import endpoint, leaving, service, slice_of
+from bgp_objects import EVERY_ADDRESS, endpoint, leaving, pool, service, slice_of
 
 from tulle.external_to_service.bgp.routes import Announced, Routes, read_cidrs
 from tulle.kube.cache import Change
@@ -24,8 +24,15 @@ def told(old: EndpointSlice | None, new: EndpointSlice | None) -> Change[Endpoin
     return Change("modified", ("default", one.metadata.name), old, new)
 
 
-def announced(*endpoints: dict[str, Any], **spec: Any) -> bool:
+def follower() -> Announced:
+    """All addresses are a pool's."""
     found = Announced(HERE, owner_of)
+    found.use_pools([EVERY_ADDRESS])
+    return found
+
+
+def announced(*endpoints: dict[str, Any], **spec: Any) -> bool:
+    found = follower()
     found.service_changed(service(VIP, **spec))
     found.slice_changed(told(None, slice_of(*endpoints)))
     return bool(found.networks())
@@ -67,13 +74,15 @@ def test_endpoints_outside_of_the_cluster(
     assert announced(*endpoints, externalTrafficPolicy="Local") is local
 
 
-@pytest.mark.parametrize("other", [{"type": "NodePort"}, {"clusterIP": "None"}])
+@pytest.mark.parametrize(
+    "other", [{"type": "NodePort"}, {"clusterIP": "None"}, {"loadBalancerClass": "cloud/lb"}]
+)
 def test_services_that_have_no_load_balancer(other: dict[str, Any]) -> None:
     assert not announced(endpoint(HERE), **other)
 
 
 def test_addresses_that_are_not_for_nodes() -> None:
-    found = Announced(HERE, owner_of)
+    found = follower()
     found.slice_changed(told(None, slice_of(endpoint(HERE))))
     for mode, expected in (("Proxy", 0), ("VIP", 1), (None, 1)):
         found.service_changed(service(VIP, mode=mode))
@@ -82,8 +91,23 @@ def test_addresses_that_are_not_for_nodes() -> None:
     assert found.networks() == ()
 
 
-def test_each_family_has_its_own_endpoints() -> None:
+def test_only_addresses_of_pools_that_announce_by_bgp() -> None:
     found = Announced(HERE, owner_of)
+    found.service_changed(service(VIP))
+    found.slice_changed(told(None, slice_of(endpoint(HERE))))
+    assert not found.networks()
+    for addresses, ways, expected in (
+        (["198.51.100.0/28"], None, True),
+        (["198.51.100.7-198.51.100.9"], ["L2", "BGP"], True),
+        (["198.51.100.0/28"], ["L2"], False),
+        (["198.51.101.0/24", "nonsense"], ["BGP"], False),
+    ):
+        found.use_pools([pool(*addresses, announce=ways)])
+        assert bool(found.networks()) is expected, addresses
+
+
+def test_each_family_has_its_own_endpoints() -> None:
+    found = follower()
     found.service_changed(service(VIP, "2001:db8::7"))
     six = slice_of(endpoint(HERE), name="web-6", family="IPv6")
     found.slice_changed(told(None, six))
@@ -95,7 +119,7 @@ def test_each_family_has_its_own_endpoints() -> None:
 
 
 def test_a_shared_address_is_announced_while_one_service_needs_it() -> None:
-    found = Announced(HERE, owner_of)
+    found = follower()
     mine, yours = slice_of(endpoint(HERE)), slice_of(endpoint(HERE), name="dns-1", owner="dns")
     for each in (service(VIP), service(VIP, name="dns")):
         found.service_changed(each)
@@ -107,7 +131,7 @@ def test_a_shared_address_is_announced_while_one_service_needs_it() -> None:
 
 
 def test_a_slice_that_changes_hands() -> None:
-    found = Announced(HERE, owner_of)
+    found = follower()
     mine = slice_of(endpoint(HERE))
     found.service_changed(service(VIP))
     found.slice_changed(told(None, mine))
@@ -123,7 +147,7 @@ def test_the_order_of_events_does_not_matter() -> None:
         ("slice", told(None, slice_of(endpoint(HERE), name="web-3"))),
     ]
     for order in itertools.permutations(steps):
-        found = Announced(HERE, owner_of)
+        found = follower()
         for kind, change in order:
             (found.service_changed if kind == "service" else found.slice_changed)(change)  # type: ignore[operator]
         assert found.networks() == (ip_network(VIP),)

@@ -4,6 +4,9 @@ A router spreads clients over all nodes that announce an address (ECMP). So a no
 an endpoint itself: a ready one, or, where no node has any ready one, one that still serves while it ends.
 That holds for both traffic policies; a node without an endpoint would only be a detour. Endpoints without a
 node, outside of the cluster, are reached from each node, but with ``externalTrafficPolicy: Local`` from none.
+
+A LoadBalancerPool that announces by ``BGP`` must hold the address: whoever else gives Services addresses has
+ways of its own to lead clients there.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import ip_network
 
+from tulle.external_to_service.announce.vips import addresses_of, ranges_of
+from tulle.external_to_service.pools.ranges import Range
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
-from tulle.model.address import Network, from_bytes, host_network, parse_lenient
+from tulle.model.address import Network, host_network
+from tulle.model.announcing import AnnouncedPool
 from tulle.model.bgp import LOAD_BALANCERS
 from tulle.model.services import Endpoint, EndpointSlice, Service
 
-EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
-"""A node with this label, whatever its value, gets no clients of load balancers (S-75)."""
+BGP = "BGP"
 _FAMILIES = {"IPv4": 4, "IPv6": 6}
 
 
@@ -82,10 +87,16 @@ class Announced:
         self._services: dict[Key, _Balanced] = {}
         self._slices: dict[Key, dict[str, tuple[int, _Seen]]] = {}
         self._announced: dict[Key, frozenset[Network]] = {}
+        self._ranges: list[Range] = []
 
     def networks(self) -> tuple[Network, ...]:
         """Now. An address that several Services share is announced when one of them needs it."""
-        return sort(network for networks in self._announced.values() for network in networks)
+        found = sort(network for networks in self._announced.values() for network in networks)
+        return tuple(n for n in found if any(n.network_address in each for each in self._ranges))
+
+    def use_pools(self, pools: Iterable[AnnouncedPool]) -> None:
+        """These there are; before, there is none."""
+        self._ranges = ranges_of(pools, BGP)
 
     def service_changed(self, change: Change[Service]) -> bool:
         """Whether ``networks`` may be others now."""
@@ -141,16 +152,13 @@ class Announced:
 
 
 def _read_service(service: Service) -> _Balanced | None:
-    """S-01, S-02, S-24: what the nodes' own table serves, too."""
+    """S-01, S-02, S-24, S-75: what the nodes' own table serves, too."""
     spec, labels = service.spec, service.metadata.labels
     foreign = labels is not None and labels.proxy_name is not None
-    if spec.type != "LoadBalancer" or foreign or spec.cluster_ip == "None":
+    if foreign or spec.cluster_ip == "None":
         return None
-    addresses: list[Network] = []
-    for each in service.status.load_balancer.ingress or ():
-        if each.ip and each.ip_mode in (None, "VIP") and (raw := parse_lenient(each.ip)):
-            addresses.append(host_network(from_bytes(raw)))
-    return _Balanced(sort(addresses), spec.external_traffic_policy == "Local") if addresses else None
+    addresses = sort(map(host_network, addresses_of(service)))
+    return _Balanced(addresses, spec.external_traffic_policy == "Local") if addresses else None
 
 
 def _see(endpoint: Endpoint, node: str) -> _Seen:
