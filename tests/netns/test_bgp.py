@@ -16,6 +16,8 @@ from bgp_world import ROUTER, ROUTER6, VIP4, VIP6, World, bird_of, end, enter, e
 from nodes import NOBODY, Node, Place
 from status_of import run_status
 
+from tulle.errors import ApiError
+
 BIRD = shutil.which("bird", path="/usr/sbin:/usr/bin")
 
 
@@ -219,6 +221,19 @@ def test_peers_that_cannot_be_right_disturb_none_else(world: World) -> None:
     eventually(lambda: "another number than peerASN" in world.established(), "the router is another one")
     world.peer()
     eventually(lambda: world.established().startswith("True"), "it is mended")
+
+
+def test_the_api_refuses_what_its_schema_tells(world: World) -> None:
+    """And shows the rest in columns."""
+    world.define()
+    for wrong in ({"peerASN": 0}, {"localASN": 1 << 32}, {"announce": ["x"]}, {"communities": ["1:2)); #"]}):
+        with pytest.raises(ApiError, match=next(iter(wrong))):
+            world.peer(**wrong)
+    world.peer("rack-1")
+    columns = ("kubectl", f"--kubeconfig={world.kubeconfig}", "get", "bgppeers")
+    shown = enter(world.path, "env", f"KUBECACHEDIR={world.folder}/cache", *columns).stdout.splitlines()
+    assert shown[0].split() == ["NAME", "PEER", "ASN", "LOCAL", "ESTABLISHED", "AGE"]
+    assert shown[1].split()[:4] == ["rack-1", ROUTER, "64513", "64512"]
 
 
 def test_a_router_of_the_same_as_over_ipv6(world: World) -> None:
