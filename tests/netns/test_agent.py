@@ -162,7 +162,7 @@ def test_an_exhausted_cidr_says_so_and_addresses_come_back(cluster: Cluster) -> 
 
 def test_a_way_to_other_nodes_that_cannot_be_made_shows_in_status(cluster: Cluster) -> None:
     """Code 51: what is connected may be cut off."""
-    one, _ = cluster(Spec(nodes=2), "--routing=native")
+    one, _ = cluster(Spec(nodes=2), "--routing=native", "--external-traffic=snat")
     one.kill_agent()
     one.run("ip", "link", "add", "tulle-overlay", "type", "bridge")  # where the overlay's device must be
     one.start_agent("--routing=overlay", wait=False)

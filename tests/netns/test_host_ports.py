@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Asking
 from nodes import Node, Place, Pod
 from services import ip_of
 from status_of import shown, status
 
+from asking import Asking
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import Asking
 from nodes import Node, Place, Pod
 from services import ADDRESSES, UNALLOCATED, Services, ip_of, plan
 
+from asking import Asking
 from tulle.lab.spec import Spec
 from tulle.pod_to_service.plan import OnEmpty
 

@@ -18,6 +18,7 @@ from status_of import by_frontend, shown, status
 
 from tulle.agent.service_status import services_status
 from tulle.agent.settings import Settings
+from tulle.kernel import netns
 from tulle.pod_to_service.plan import OnEmpty
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
@@ -112,7 +113,9 @@ async def aiohttp_api(tmp_path: Path) -> AsyncIterator[Serve]:
         await server.close()
 
 
-NODE_OBJECT = {"metadata": {"name": "node-1"}}
+def node_object(node: Node) -> dict[str, Any]:
+    addresses = [{"type": "InternalIP", "address": ip} for ip in node.ips]
+    return {"metadata": {"name": "node-1"}, "status": {"addresses": addresses}}
 
 
 def unknown_service(address: str) -> dict[str, Any]:
@@ -135,13 +138,14 @@ async def test_a_difference_is_looked_at_twice(
     async def answer(request: web.Request) -> web.Response:
         if request.path.startswith("/api/v1/nodes/"):
             looks.append(request.path)
-            return web.json_response(NODE_OBJECT)
+            return web.json_response(node_object(node))
         numbers = (first, second)[len(looks) - 1] if request.path == "/api/v1/services" else []
         return web.json_response({"items": [unknown_service(f"10.96.1.{n}") for n in numbers]})
 
-    kubeconfig = await aiohttp_api(answer)
-    settings = Settings(node_name="node-1", kubeconfig=str(kubeconfig), bpffs=str(node.bpffs))
-    found = await services_status(settings)
+    with netns.entered(node.path):  # whose addresses are looked at
+        kubeconfig = await aiohttp_api(answer)
+        settings = Settings(node_name="node-1", kubeconfig=str(kubeconfig), bpffs=str(node.bpffs))
+        found = await services_status(settings)
     assert (found.api_error, found.well, len(looks)) == ("", well, 2 if first else 1)
 
 
@@ -179,11 +183,13 @@ async def test_an_api_without_service_cidrs(shared: Cluster, aiohttp_api: Serve)
     async def answer(request: web.Request) -> web.Response:
         if "servicecidrs" in request.path:
             return web.json_response({"code": 404, "reason": "NotFound"}, status=404)
-        return web.json_response(NODE_OBJECT if "nodes" in request.path else {"items": []})
+        return web.json_response(node_object(node) if "nodes" in request.path else {"items": []})
 
-    settings = Settings(node_name="node-1", kubeconfig=str(await aiohttp_api(answer)), bpffs=str(node.bpffs))
-    try:
-        found = await services_status(settings)
-    finally:
-        services.table.set_cidrs(())
+    with netns.entered(node.path):
+        kubeconfig = str(await aiohttp_api(answer))
+        settings = Settings(node_name="node-1", kubeconfig=kubeconfig, bpffs=str(node.bpffs))
+        try:
+            found = await services_status(settings)
+        finally:
+            services.table.set_cidrs(())
     assert found.well and found.cidrs == tuple(sorted(map(str, CIDRS)))

@@ -13,10 +13,10 @@ from tulle.kernel import netns, nft, sysctl
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.prerequisites import whole_cgroup2
 from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
-from tulle.model.address import Address, host_network, to_bytes
+from tulle.model.address import host_network, is_ipv4, parse_lenient, to_bytes
 from tulle.model.objects import Node
 from tulle.pod_to_pod import masquerade, routes
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, ExternalTraffic
 from tulle.pod_to_pod.link import LinkSettings
 from tulle.pod_to_pod.topology import (
     Peer,
@@ -53,8 +53,8 @@ class NodeReconciler:
         """``topology.kubernetes.io/zone`` of this node, as ``apply`` was last told."""
         self.addresses: frozenset[bytes] = frozenset()
         """What this node itself is reached by, 16 bytes each, as the kernel said at the last ``apply``."""
-        self.primary: tuple[Address, ...] = ()
-        """Those of the Node object that the node really has."""
+        self.primary: frozenset[bytes] = frozenset()
+        """By what the Node object names this node: one address of each family at most, 16 bytes each."""
         self.uplinks: tuple[Uplink, ...] = ()
         """As the last ``apply`` found them."""
 
@@ -68,9 +68,10 @@ class NodeReconciler:
         peers, self.problems = peers_of(nodes)
         own = self._own(peers)
         self.zone = _zone(nodes, own.name)
+        self.primary = next((primary_of(n) for n in nodes if n.metadata.name == own.name), frozenset())
         with Netlink() as netlink:
             self.addresses = frozenset(to_bytes(i.ip) for _, i in addresses(netlink))
-            self.primary = tuple(a for a in own.addresses if to_bytes(a) in self.addresses)
+            self._datapath.set_self(own.addresses)
             uplinks = self._uplinks(netlink, own)
             self.uplinks = tuple(uplinks)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
@@ -131,8 +132,11 @@ class NodeReconciler:
             sysctl.ensure("net/ipv6/conf/all/forwarding", 1)
 
     def _sync_overlay(self, netlink: Netlink, own: Peer, remotes: Sequence[Remote], complete: bool) -> int:
-        """The index of the overlay device; 0, and no device, when no peer needs it."""
-        if any(r.transport is Transport.OVERLAY for r in remotes):
+        """The index of the overlay device; 0, and no device, when no peer needs it: neither for its Pods, nor
+        because clients outside are handed over to it.
+        """
+        hands_over = self._settings.services and self._settings.external_traffic is not ExternalTraffic.SNAT
+        if any(hands_over or r.transport is Transport.OVERLAY for r in remotes):
             mtu = routes.overlay_mtu(remotes)
             index = routes.ensure_overlay(netlink, mtu, self._settings.overlay_port, own)
             self._datapath.attach("overlay", index, routes.OVERLAY_DEVICE)
@@ -177,6 +181,16 @@ class NodeReconciler:
         if there != self._settings.masquerade or ruleset != self._ruleset:
             await nft.apply(ruleset)
             self._ruleset = ruleset
+
+
+def primary_of(node: Node) -> frozenset[bytes]:
+    """The first InternalIP of each family, or else the first ExternalIP (S-21)."""
+    found: dict[bool, bytes] = {}
+    for kind in ("InternalIP", "ExternalIP"):
+        for each in node.status.addresses:
+            if each.type == kind and (address := parse_lenient(each.address)):
+                found.setdefault(is_ipv4(address), address)
+    return frozenset(found.values())
 
 
 def _zone(nodes: Iterable[Node], name: str) -> str:

@@ -11,6 +11,7 @@ from tulle.agent.proxy_metrics import FAMILIES
 from tulle.agent.statistics import Statistics
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
+from tulle.model.address import from_bytes
 from tulle.model.services import EndpointSlice
 from tulle.model.times import parse_time
 from tulle.pod_to_service.locality import lacks_local
@@ -51,6 +52,10 @@ class Progress:
     def _queued(self) -> None:
         self._freshness.queued(time.monotonic())
         self._proxy.rounds.queued = time.time()
+
+    def located(self, addresses: Iterable[bytes]) -> None:
+        """Where node ports are reached, 16 bytes each: health is asked for there, too."""
+        self._checks.locate(map(from_bytes, addresses))
 
     def begun(self) -> None:
         """A round begins: it will write whatever was queued by now."""

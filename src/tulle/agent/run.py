@@ -109,7 +109,7 @@ class _Agent:
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._services = Services(client, settings.node_name, self._table, reporter, progress)
+        self._services = Services(client, settings, self._table, reporter, progress)
         self._announcer = Announcer(
             client, settings.node_name, self._datapath, *self._services.informers, self._nodes
         )
@@ -137,6 +137,7 @@ class _Agent:
             tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
             self._table.start(tasks)
             self._host_ports.start(tasks, self._attachments.ask_pod)
+            tasks.create_task(self._services.keep_own(), name="keep the node's own addresses")
             if self._settings.services:
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
@@ -193,11 +194,11 @@ class _Agent:
             self._attachments.fault = str(error)
             return False
         self._attachments.fault = ""
-        self._services.locate(self._reconciler.zone, self._reconciler.addresses)
-        self._checks.locate(self._reconciler.primary)
-        self._announcer.place(self._reconciler.uplinks)
-        self._host_ports.locate(self._reconciler.addresses)
-        self._bgp.locate(self._reconciler.addresses)
+        found = self._reconciler
+        self._services.locate(found.zone, found.addresses, found.primary)
+        self._announcer.place(found.uplinks)
+        self._host_ports.locate(found.addresses)
+        self._bgp.locate(found.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tulle.agent.node import ZONE
+from tulle.agent.node import ZONE, primary_of
 from tulle.agent.services import networks
 from tulle.agent.settings import Settings
 from tulle.errors import ApiUnreachable, ConfigError, NotFound
@@ -99,7 +99,7 @@ async def _location(client: Client, node: str) -> Location:
         raise ApiUnreachable(f"{client.config.server} did not answer within {PATIENCE:.0f} s") from error
     except NotFound as error:
         raise ConfigError(f"nodeName: there is no Node {node} in the API; its name there is right") from error
-    return Location(node, found.metadata.labels.get(ZONE, ""))
+    return Location(node, found.metadata.labels.get(ZONE, ""), primary_of(found))
 
 
 async def _cidrs(client: Client) -> frozenset[Network] | None:

@@ -17,6 +17,7 @@ from tulle.pod_to_pod.datapath import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.found import indices_in, read_table
 from tulle.pod_to_service.observed import KernelTable, observe
+from tulle.pod_to_service.own import OwnAddresses
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -28,8 +29,9 @@ class Size(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class KernelSide:
-    """``own``: addresses that this node itself has, 16 bytes each. ``clients``: how many network namespaces,
-    by kind. ``programs``: those at the sockets.
+    """``own``: addresses that this node itself has, 16 bytes each; ``own_addresses``: those that the programs
+    know, and whether node ports are reached there. ``clients``: how many network namespaces, by kind.
+    ``programs``: those at the sockets.
     """
 
     table: KernelTable
@@ -38,6 +40,7 @@ class KernelSide:
     clients: Mapping[str, int]
     sizes: Mapping[str, Size]
     programs: frozenset[str]
+    own_addresses: Mapping[bytes, bool]
 
 
 class ServiceMaps:
@@ -59,6 +62,7 @@ class ServiceMaps:
             "source_ranges": pinned.open("source_ranges", 1),
             "affinities": pinned.open("affinities", size["affinity"]),
             "clients": pinned.open("clients", size["client"]),
+            "own_addresses": pinned.open("own_addresses", 4),
             "service_cidrs": pinned.open("service_cidrs", 1),
         }
         self._hits = pinned.open_per_cpu("service_hits", 8)
@@ -83,6 +87,7 @@ class ServiceMaps:
             clients=self._kinds(clients.values()),
             sizes={name: Size(count, self._maps[name].most) for name, count in used.items()},
             programs=frozenset(self._pinned.socket_programs()),
+            own_addresses=OwnAddresses(self._maps["own_addresses"], self._contract).read(),
         )
 
     def _hits_of(self, index: int) -> int:

@@ -27,6 +27,7 @@ from tulle.pod_to_service.compare import (
 )
 from tulle.pod_to_service.judged import Judged, judge
 from tulle.pod_to_service.observed import KernelPort
+from tulle.pod_to_service.own import own_addresses
 from tulle.pod_to_service.plan import Backend, Traffic
 from tulle.pod_to_service.words import say_backend, say_empty, say_frontend, say_protocol
 
@@ -108,7 +109,8 @@ class ProblemStatus(msgspec.Struct, frozen=True):
 class ServicesStatus(msgspec.Struct, frozen=True, rename="camel"):
     """``api_error``: why there is nothing of the API's side here; empty where it answered.
 
-    ``balanced``: whether the settings have this node balance Services. ``differences``: those that belong to
+    ``balanced``: whether the settings have this node balance Services. ``own_addresses``: ClusterIPs that are
+    left to it; ``node_port_addresses``: where node ports are reached. ``differences``: those that belong to
     no port. ``without_ports``: the Services of the API that need
     nothing in the kernel.
     """
@@ -117,6 +119,7 @@ class ServicesStatus(msgspec.Struct, frozen=True, rename="camel"):
     balanced: bool
     cidrs: tuple[str, ...]
     own_addresses: tuple[str, ...]
+    node_port_addresses: tuple[str, ...]
     clients: dict[str, int]
     sizes: dict[str, Size]
     differences: tuple[str, ...]
@@ -151,10 +154,10 @@ async def services_status(settings: Settings) -> ServicesStatus:
     maps = _ServicesOf(settings)
     try:
         async with connected(settings) as client:
-            look = look_at(await ask(client, settings), maps.read(), settings.services)
+            look = look_at(await ask(client, settings), maps.read(), settings)
             if not look.well:
                 await asyncio.sleep(SECOND_LOOK)
-                again = look_at(await ask(client, settings), maps.read(), settings.services)
+                again = look_at(await ask(client, settings), maps.read(), settings)
                 look = confirmed(look, again)
             return describe(look, settings.services)
     except (ApiError, ApiUnreachable, ConfigError) as error:
@@ -174,16 +177,26 @@ class _ServicesOf:
         return replace(kernel, table=split(kernel.table, planned(self._state))[0])
 
 
-def look_at(api: ApiSide, kernel: KernelSide, balanced: bool) -> Look:
-    """``balanced``: whether this node balances Services; if not, there should be nothing. Pure.
+def look_at(api: ApiSide, kernel: KernelSide, settings: Settings) -> Look:
+    """On a node that does not balance Services there should be nothing. Pure.
 
     Ask the API first: the kernel follows it, so that by then it has what the API said.
     """
+    balanced = settings.services
     plans = [port for plan in api.plans.values() for port in plan.ports] if balanced else []
     cidrs = api.cidrs if balanced else frozenset()
     others = _differences("Service CIDR", kernel.cidrs if cidrs is None else cidrs, kernel.cidrs)
     others += _differences("program at the sockets:", SOCKET_PROGRAMS, kernel.programs)
+    own = own_addresses(kernel.own, api.here.addresses, settings.node_ports, cidrs or ())
+    others += _differences("this node's", _say_own(own), _say_own(kernel.own_addresses))
     return Look(kernel, api, compare(plans, kernel.table, kernel.own), tuple(others))
+
+
+def _say_own(addresses: Mapping[bytes, bool]) -> list[str]:
+    return [
+        f"{from_bytes(address)}{', for node ports' if node_ports else ''}"
+        for address, node_ports in addresses.items()
+    ]
 
 
 def _differences(what: str, wanted: Iterable[object], there: Iterable[object]) -> list[Difference]:
@@ -207,6 +220,9 @@ def describe(look: Look, balanced: bool, api_error: str = "") -> ServicesStatus:
         balanced=balanced,
         cidrs=tuple(sorted(map(str, kernel.cidrs))),
         own_addresses=tuple(str(from_bytes(address)) for address in sorted(kernel.table.own)),
+        node_port_addresses=tuple(
+            str(from_bytes(address)) for address, reached in sorted(kernel.own_addresses.items()) if reached
+        ),
         clients=dict(kernel.clients),
         sizes=dict(kernel.sizes),
         differences=tuple(map(str, look.others)),

@@ -17,6 +17,7 @@ from tulle.kernel import libc
 from tulle.kube.resources import Key
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.own import OwnAddresses
 from tulle.pod_to_service.plan import Backend, PortPlan
 from tulle.pod_to_service.table import PortName, Table
 from tulle.pod_to_service.words import say_frontend
@@ -37,6 +38,7 @@ class ServiceTable:
         reconciled: Callable[[float, int], None],
     ) -> None:
         self.table = Table(datapath.maps, datapath.contract)
+        self.own = OwnAddresses(datapath.maps["own_addresses"], datapath.contract)
         self._datapath = datapath
         self._entries = Entries(datapath.contract)
         self._places = places

@@ -12,6 +12,7 @@ from ipaddress import ip_network
 from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.service_table import ServiceTable
+from tulle.agent.settings import Settings
 from tulle.errors import KernelError
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
@@ -20,6 +21,7 @@ from tulle.kube.resources import ENDPOINT_SLICE, SERVICE, SERVICE_CIDR, Key
 from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 from tulle.pod_to_service.categorize import Location
+from tulle.pod_to_service.own import own_addresses
 from tulle.pod_to_service.plan import PortPlan, Problem
 from tulle.pod_to_service.table import PortName
 from tulle.pod_to_service.tracker import Tracker
@@ -34,15 +36,18 @@ class Services:
     """The way from the API's Services to the kernel's ``table``."""
 
     def __init__(
-        self, client: Client, node: str, table: ServiceTable, reporter: Reporter, progress: Progress
+        self, client: Client, settings: Settings, table: ServiceTable, reporter: Reporter, progress: Progress
     ) -> None:
         self._reporter = reporter
         self._progress = progress
-        self._node = node
-        self._zone: str | None = None
-        self._tracker = Tracker(Location(node))
+        self._node = settings.node_name
+        self._node_ports = settings.node_ports
+        self._here: Location | None = None
+        self._tracker = Tracker(Location(self._node))
         self._shared = table
         self._table = table.table
+        self._own = table.own
+        self._own_changed = asyncio.Event()
         self._services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
         self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
@@ -75,11 +80,14 @@ class Services:
         self._table.set_cidrs(())
         self._shared.settle(())
 
-    def locate(self, zone: str, own: frozenset[bytes]) -> None:
-        """The node's zone (S-15), and the addresses that it has itself: their Services are left to it."""
-        if zone != self._zone:
-            self._zone = zone
-            self._tracker.move(Location(self._node, zone))
+    def locate(self, zone: str, own: frozenset[bytes], primary: frozenset[bytes]) -> None:
+        """The node's zone (S-15), the addresses that it has itself, and those by which it is known."""
+        here = Location(self._node, zone, primary)
+        if here != self._here or own != self._table.own:
+            self._own_changed.set()
+        if here != self._here:
+            self._here = here
+            self._tracker.move(here)
         if own != self._table.own:
             self._tracker.touch(own ^ self._table.own)
             self._table.own = own
@@ -98,12 +106,13 @@ class Services:
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
         self._cidrs_changed = True
         self._changed.set()
+        self._own_changed.set()
 
     @property
     def _ready(self) -> bool:
         """Nothing is planned from half of what there is (S-14)."""
         synced = self._services.synced.is_set() and self._slices.synced.is_set()
-        return synced and self._zone is not None
+        return synced and self._here is not None
 
     async def _follow(self) -> None:
         for informer in (self._services, self._slices):
@@ -173,6 +182,21 @@ class Services:
         if self._cidrs_changed and self._cidrs.synced.is_set():
             self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
             self._cidrs_changed = False
+
+    async def keep_own(self) -> None:
+        """Never returns. By itself: what the node has does not wait for an API that is silent."""
+        while True:
+            await self._own_changed.wait()
+            self._own_changed.clear()
+            if self._here is None:
+                continue
+            cidrs = set(networks(self._cidrs.objects.values()))
+            own = own_addresses(self._table.own, self._here.addresses, self._node_ports, cidrs)
+            self._progress.located(address for address, node_ports in own.items() if node_ports)
+            try:
+                self._own.sync(own)
+            except KernelError as error:
+                log.error("node ports are not reached at all of this node's addresses: %s", error)
 
     async def _tell(self) -> None:
         """By itself: the table does not wait for an API that hangs."""

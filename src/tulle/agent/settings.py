@@ -14,6 +14,7 @@ from tulle.errors import ConfigError
 from tulle.model.address import Network
 from tulle.pod_to_pod.datapath import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
+from tulle.pod_to_service.own import NodePortAddresses
 from tulle.telemetry.listeners import Place, parse_place
 
 LEAST_MTU = 1280
@@ -69,9 +70,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return _place(self.metrics_bind_address)
 
     @property
-    def node_port_networks(self) -> tuple[Network, ...]:
-        """``node_port_addresses`` as networks, without the word ``primary``."""
-        return tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
+    def node_ports(self) -> NodePortAddresses:
+        """``node_port_addresses``, read."""
+        networks = tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
+        return NodePortAddresses(PRIMARY in self.node_port_addresses, networks)
 
     @property
     def socket(self) -> Path:

@@ -166,6 +166,7 @@ def _show_summary(found: ServicesStatus, differing: int) -> None:
     typer.echo(f"Service CIDRs: {', '.join(found.cidrs) or 'none'}")
     if found.own_addresses:
         typer.echo(f"Left to this node, which has the address itself: {', '.join(found.own_addresses)}")
+    typer.echo(f"Node ports are reached at: {', '.join(found.node_port_addresses) or 'no address'}")
     kinds = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in found.clients.items())
     typer.echo(f"Network namespaces with Services: {kinds}")
     sizes = ", ".join(f"{name} {size.used} of {size.most}" for name, size in found.sizes.items())

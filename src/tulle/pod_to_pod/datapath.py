@@ -161,6 +161,8 @@ class Datapath:
         """Pod ``address`` is behind link ``ifindex`` from now on."""
         value = self.contract.pack("endpoint", ifindex=ifindex, mac=mac)
         self.maps["endpoints"][to_bytes(address)] = value
+        if _has_suffix(address):
+            self.maps["suffixes"][_suffix(address)] = to_bytes(address)
 
     def endpoint_link(self, address: Address) -> int | None:
         """The index of the link that a Pod's address is behind."""
@@ -169,13 +171,28 @@ class Datapath:
 
     def remove_endpoint(self, address: Address) -> None:
         self.maps["endpoints"].discard(to_bytes(address))
+        if self.maps["suffixes"].get(_suffix(address)) == to_bytes(address):
+            self.maps["suffixes"].discard(_suffix(address))
 
     def keep_endpoints(self, addresses: Iterable[Address]) -> None:
         """Removes the endpoints of all other addresses."""
-        kept = set(map(to_bytes, addresses))
+        known = list(addresses)
+        kept = set(map(to_bytes, known))
         for key in list(self.maps["endpoints"].keys(16)):
             if key not in kept:
                 self.maps["endpoints"].discard(key)
+        suffixes = self.maps["suffixes"]
+        for key in list(suffixes.keys(4)):
+            if suffixes.get(key) not in kept:
+                suffixes.discard(key)
+        for address in filter(_has_suffix, known):
+            suffixes[_suffix(address)] = to_bytes(address)
+
+    def set_self(self, addresses: Iterable[Address]) -> None:
+        """The addresses by which this node itself is known, one of a family."""
+        for index, version in enumerate((4, 6)):
+            address = next((to_bytes(a) for a in addresses if a.version == version), bytes(16))
+            self.maps["self"][index.to_bytes(4, sys.byteorder)] = address
 
     def set_client(self, cookie: int, kind: str, addresses: Iterable[Address]) -> None:
         """Whose sockets the network namespace with this cookie holds.
@@ -199,7 +216,8 @@ class Datapath:
     def sync_remotes(self, remotes: Iterable[Remote], overlay_index: int, remove: bool) -> int:
         """Writes what differs, new before old goes; returns how many entries changed.
 
-        ``remove`` is false until the whole cluster has been listed: what is not known yet stays.
+        ``overlay_index`` is 0 where there is no overlay device. ``remove`` is false until the whole cluster
+        has been listed: what is not known yet stays.
         """
         table = self.maps["remotes"]
         wanted = dict(self._remote_entry(remote, overlay_index) for remote in remotes)
@@ -226,7 +244,9 @@ class Datapath:
             source=to_bytes(remote.source),
             ifindex=overlay_index if overlay else remote.uplink.index,
             uplink=remote.uplink.index,
+            overlay=overlay_index,
             neighbour=remote.neighbour,
+            host=remote.prefix.num_addresses == 1,
             transport=transports[f"TRANSPORT_{remote.transport.name}"],
         )
         return key, value
@@ -287,6 +307,15 @@ def _flow_table_size(pin: Path, wanted: int) -> int:
             wanted,
         )
     return there
+
+
+def _has_suffix(address: Address) -> bool:
+    """Whether other nodes hand packets over for it by its last 32 bits: of IPv4, that is all of it."""
+    return address.version == 6 and not address.is_link_local
+
+
+def _suffix(address: Address) -> bytes:
+    return address.packed[-4:]
 
 
 def _cookie(number: int) -> bytes:

@@ -85,8 +85,11 @@ def apply(netlink: Netlink, desired: Iterable[Route], remove: bool) -> Change:
 
 
 def overlay_mtu(remotes: Iterable[Remote]) -> int:
-    """What fits through the overlay to each of its peers, in bytes."""
-    through = (r for r in remotes if r.transport is Transport.OVERLAY)
+    """What fits through the overlay to each of its peers, in bytes. Where it has none, because the device
+    serves only to hand packets over, all nodes count.
+    """
+    remotes = list(remotes)
+    through = [r for r in remotes if r.transport is Transport.OVERLAY] or remotes
     return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from tulle.model.address import from_bytes, is_ipv4, parse_lenient
+from tulle.model.address import from_bytes, is_ipv4, parse_lenient, to_bytes
 
 _SPECIAL = {
     4: [
@@ -25,6 +25,9 @@ _SUSPECT = {
     for family, networks in _SPECIAL.items()
 }
 """What the first byte of a special address can be: all others need no closer look."""
+
+
+LOOPBACK = {4: to_bytes(IPv4Address("127.0.0.1")), 6: to_bytes(IPv6Address("::1"))}
 
 
 def family_of(raw: bytes) -> int:

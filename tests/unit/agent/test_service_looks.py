@@ -11,10 +11,12 @@ from tests.plans import as_written
 from tulle.agent.service_api import ApiSide, plan_all
 from tulle.agent.service_maps import KernelSide
 from tulle.agent.service_status import ServicesStatus, confirmed, describe, look_at, one_service
+from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.model.address import Network, to_bytes
 from tulle.model.services import EndpointSlice, Service
 from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS
+from tulle.pod_to_service.addresses import LOOPBACK
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.plan import PortPlan
 
@@ -48,7 +50,8 @@ def api(*objects: Service | EndpointSlice, cidrs: frozenset[Network] | None = No
 def kernel(
     *plans: PortPlan, cidrs: frozenset[Network] = frozenset(), programs: frozenset[str] = PROGRAMS
 ) -> KernelSide:
-    return KernelSide(as_written(*plans), frozenset(), cidrs, {}, {}, programs)
+    own = dict.fromkeys(LOOPBACK.values(), False) if programs else {}
+    return KernelSide(as_written(*plans), frozenset(), cidrs, {}, {}, programs, own)
 
 
 def as_asked(side: ApiSide) -> list[PortPlan]:
@@ -80,7 +83,9 @@ OTHERS: dict[str, tuple[frozenset[Network] | None, frozenset[Network], frozenset
         False,
         [
             "Service CIDR 10.96.0.0/16: only in the kernel",
-            "program at the sockets: connect4: missing in the kernel",
+            "program at the sockets: connect4: only in the kernel",
+            "this node's 127.0.0.1: only in the kernel",
+            "this node's ::1: only in the kernel",
         ],
     ),
 }
@@ -96,16 +101,17 @@ def test_what_belongs_to_no_port(
     balanced: bool,
     differences: list[str],
 ) -> None:
-    look = look_at(api(cidrs=wanted), kernel(cidrs=there, programs=programs), balanced)
+    look = look_at(api(cidrs=wanted), kernel(cidrs=there, programs=programs), Settings(services=balanced))
     found = describe(look, balanced)
     assert (list(found.differences), found.well) == (differences, not differences)
-    mended = look_at(api(cidrs=wanted), kernel(cidrs=wanted or frozenset()), True)
+    mended = look_at(api(cidrs=wanted), kernel(cidrs=wanted or frozenset()), Settings())
     assert confirmed(mended, look).others == confirmed(look, mended).others == ()
 
 
 def test_a_node_of_kube_proxy_needs_no_service() -> None:
     side = api(service("web", "10.96.0.7"))
-    assert describe(look_at(side, kernel(programs=frozenset()), balanced=False), balanced=False).ports == ()
+    look = look_at(side, kernel(programs=frozenset()), Settings(services=False))
+    assert describe(look, balanced=False).ports == ()
 
 
 @pytest.fixture
@@ -118,7 +124,7 @@ def several() -> ServicesStatus:
         slice_of("web", "10.1.0.1", "nowhere"),
     ]
     side = api(*objects)
-    return describe(look_at(side, kernel(*as_asked(side)), balanced=True), balanced=True)
+    return describe(look_at(side, kernel(*as_asked(side)), Settings()), balanced=True)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +163,7 @@ def test_no_such_service(several: ServicesStatus, name: str, reason: str) -> Non
 def test_two_services_with_one_address() -> None:
     """The first in the API's list has it; of the other, the problem is told."""
     side = api(service("a", "10.96.0.7"), service("b", "10.96.0.7"))
-    found = describe(look_at(side, kernel(*as_asked(side)), balanced=True), balanced=True)
+    found = describe(look_at(side, kernel(*as_asked(side)), Settings()), balanced=True)
     assert [port.service for port in found.ports] == ["default/a"]
     assert [problem.service for problem in found.problems] == ["default/b"]
     assert to_bytes(ip_address("10.96.0.7")) in side.plans["default", "a"].ports[0].frontends[0]

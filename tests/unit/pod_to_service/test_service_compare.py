@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -15,12 +16,16 @@ from tulle.pod_to_service.compare import Pair, compare, confirm, kernel_only
 from tulle.pod_to_service.entries import LeadsTo
 from tulle.pod_to_service.observed import KernelTable
 from tulle.pod_to_service.plan import (
+    ANY_ADDRESS,
     PROTOCOLS,
     Backend,
     Choice,
     Frontend,
+    Kind,
+    Lead,
     OnEmpty,
     PortPlan,
+    Scope,
     Traffic,
 )
 
@@ -185,3 +190,84 @@ def test_what_only_the_kernel_has_stays_by_its_address() -> None:
     first, second = (compare([], kernel(plan), NOBODY) for plan in (planned(), DNS_PLAN))
     assert told(confirm(first, first)) == ["10.96.0.7:80/TCP: only in the kernel"]
     assert told(confirm(first, second)) == []
+
+
+VIP, ANY = raw("198.51.100.1"), ANY_ADDRESS[4]
+TEN, LAB = ip_network("10.0.0.0/8"), ip_network("192.168.7.0/24")
+OUTSIDE = replace(
+    planned(),
+    leads=(
+        *planned().leads,
+        Lead(Frontend(ANY, 30080, 6, Scope.NODE_PORT), Kind.NODE_PORT, Traffic.CLUSTER, Traffic.LOCAL),
+        Lead(Frontend(VIP, 80, 6), Kind.LOAD_BALANCER, Traffic.CLUSTER, Traffic.LOCAL, (TEN, LAB)),
+    ),
+    local=Choice((A,)),
+)
+"""As ``kernel`` writes it, its choices are at the indices 2 (cluster) and 3 (local)."""
+
+
+def leading(table: KernelTable, address: bytes, **fields: int) -> KernelTable:
+    frontend = next(f for f in table.leads if f.address == address)
+    return replace(table, leads={**table.leads, frontend: table.leads[frontend]._replace(**fields)})
+
+
+OUTSIDE_CASES: dict[str, tuple[Callable[[KernelTable], KernelTable], list[str]]] = {
+    "as it should be": (lambda t: t, []),
+    "no node port": (
+        lambda t: replace(t, leads={f: to for f, to in t.leads.items() if f.scope is Scope.ADDRESS}),
+        ["0.0.0.0:30080/TCP (node port): missing in the kernel"],
+    ),
+    "the local endpoints (S-44)": (
+        lambda t: changed(t, 3, backends=(A, B)),
+        ["endpoint 10.244.0.2:8080 of policy Local: only in the kernel"],
+    ),
+    "what happens when there are none here (S-42)": (
+        lambda t: changed(t, 3, on_empty=OnEmpty.DROP),
+        ["when empty of policy Local: drop in the kernel, refuse by the API"],
+    ),
+    "clients outside are led by the other policy (S-47)": (
+        lambda t: leading(t, ANY, outside=2),
+        [
+            "endpoint 10.244.0.2:8080 of policy Local: only in the kernel",
+            "its frontends lead to different sets of policy Local in the kernel",
+        ],
+    ),
+    "all are let in (S-61)": (
+        lambda t: leading(t, VIP, guard=0),
+        ["198.51.100.1:80/TCP lets in: all in the kernel, 10.0.0.0/8, 192.168.7.0/24 by the API"],
+    ),
+    "others are let in": (
+        lambda t: replace(t, sources={1: frozenset([LAB])}),
+        ["198.51.100.1:80/TCP lets in: 192.168.7.0/24 in the kernel, 10.0.0.0/8, 192.168.7.0/24 by the API"],
+    ),
+    "nobody is let in": (
+        lambda t: replace(t, sources={}),
+        ["198.51.100.1:80/TCP lets in: nobody in the kernel, 10.0.0.0/8, 192.168.7.0/24 by the API"],
+    ),
+    "other ports of a load balancer's address": (
+        lambda t: replace(t, refusing_outside=NOBODY),
+        ["198.51.100.1, refusing other ports to clients outside: missing in the kernel"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "differences"), OUTSIDE_CASES.values(), ids=OUTSIDE_CASES.keys())
+def test_what_differs_for_clients_outside(
+    change: Callable[[KernelTable], KernelTable], differences: list[str]
+) -> None:
+    assert sorted(told(compare([OUTSIDE], change(kernel(OUTSIDE)), NOBODY))) == sorted(differences)
+
+
+def test_a_load_balancers_address_that_the_node_has_itself() -> None:
+    """Its other ports are the node's; its Services are reached there all the same."""
+    own = frozenset([VIP])
+    table = kernel(OUTSIDE)
+    assert told(compare([OUTSIDE], table, own)) == [
+        "198.51.100.1, refusing other ports to clients outside: only in the kernel"
+    ]
+    assert told(compare([OUTSIDE], replace(table, refusing_outside=NOBODY), own)) == []
+
+
+def test_two_choices_without_the_api() -> None:
+    [pair] = kernel_only(kernel(OUTSIDE))
+    assert {traffic: port.choice for traffic, port in pair.kernel.items()} == OUTSIDE.choices

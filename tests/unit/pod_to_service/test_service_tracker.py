@@ -220,3 +220,61 @@ def test_who_waits_for_an_address_may_stop_to() -> None:
     assert node.dirty() == ["web"]
     node.put(service())
     assert node.tracker.plan(WEB).problems == ()
+
+
+OUTSIDE = {"external_ips": ("203.0.113.250",)}
+
+
+def test_services_on_different_ports_share_an_address_outside() -> None:
+    """S-23: only a whole frontend is one Service's."""
+    other = service("10.96.0.2", name="other", ports=(ServicePort(81, "http"),), **OUTSIDE)
+    node = Node(service(**OUTSIDE), other)
+    assert [len(node.tracker.plan(("default", n)).problems) for n in ("web", "other")] == [0, 0]
+    assert len(node.tracker.plan(("default", "other")).ports[0].leads) == 2
+
+
+def test_a_frontend_outside_that_two_services_have_belongs_to_the_first() -> None:
+    """Of the other, all else is served; it gets the frontend once that is free."""
+    node = Node(service(**OUTSIDE), service("10.96.0.2", name="late", **OUTSIDE), ONE)
+    late = node.tracker.plan(("default", "late"))
+    assert [(p.field, p.message) for p in late.problems] == [
+        (
+            "spec.externalIPs",
+            "203.0.113.250:80/TCP belongs to Service default/web already; one that is free is right",
+        )
+    ]
+    assert [f.address for f in late.ports[0].frontends] == [raw("10.96.0.2")]
+    node.dirty()
+    node.put(service())
+    assert node.dirty() == ["web", "late"]
+    assert len(node.tracker.plan(("default", "late")).ports[0].leads) == 2
+
+
+def test_a_node_port_that_two_services_have() -> None:
+    """S-26: and the choice that nothing leads to any more is not made."""
+    taken = (ServicePort(80, "http", node_port=30080),)
+    local = {"ports": taken, "external_traffic_policy": "Local"}
+    node = Node(service(**local), service("10.96.0.2", name="late", **local))
+    late = node.tracker.plan(("default", "late"))
+    [problem] = late.problems
+    assert problem.field == "spec.ports[].nodePort"
+    assert problem.message.startswith("0.0.0.0:30080/TCP (node port) belongs to Service default/web already")
+    assert late.ports[0].local is None and node.port().local is not None
+
+
+def test_an_address_outside_that_is_another_services_inside() -> None:
+    """Its own ports stay its own."""
+    node = Node(service(), service("10.96.0.2", name="late", external_ips=("10.96.0.1",)))
+    late = node.tracker.plan(("default", "late"))
+    assert [p.field for p in late.problems] == ["spec.externalIPs"]
+    assert [f.address for f in late.ports[0].frontends] == [raw("10.96.0.2")]
+    assert len(node.port().frontends) == 1
+
+
+def test_an_address_that_the_node_gets_makes_its_services_dirty() -> None:
+    node = Node(
+        service(**OUTSIDE), service("10.96.0.2", name="other", **OUTSIDE), service("10.96.0.3", name="x")
+    )
+    node.dirty()
+    node.tracker.touch([raw("203.0.113.250")])
+    assert node.dirty() == ["web", "other"]
