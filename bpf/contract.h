@@ -41,15 +41,21 @@ struct prefix {
 	struct address address;
 };
 
+/* From this node to another one, in one family. */
+struct way {
+	struct address node;   /* the other node: next hop if it is a neighbour, and the overlay's outer destination */
+	struct address source; /* this node, as the overlay's outer header names it */
+	__u32 uplink;          /* the device that packets leave by in the end */
+	__u32 neighbour;       /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
+};
+
 struct remote {
-	struct address node;   /* the other node: outer destination, and next hop if it is a neighbour */
-	struct address source; /* this node, as the outer header names it */
-	__u32 ifindex;         /* the device that must be able to carry the packet: uplink or overlay */
-	__u32 uplink;          /* the device that it leaves by in the end */
-	__u32 overlay;         /* the VXLAN device, for what is handed over; 0: there is none */
-	__u16 transport;       /* enum transport */
-	__u8 neighbour;        /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
-	__u8 host;             /* 1: this is an address of the node itself, not of its Pods */
+	struct way way;    /* of packets to the prefix, as they are or inside the overlay */
+	struct way tunnel; /* of the overlay, also where nothing but clients' packets goes by it: IPv4's if there is one */
+	__u32 ifindex;     /* the device that must be able to carry the packet: uplink or overlay */
+	__u32 overlay;     /* the VXLAN device, for what is handed over; 0: there is none */
+	__u16 transport;   /* enum transport */
+	__u16 host;        /* 1: this is an address of the node itself, not of its Pods */
 };
 
 /* A connection in one direction, as its packets carry it. Ports are 0 where the protocol has none. */
@@ -307,7 +313,8 @@ struct drop_event {
 _Static_assert(sizeof(struct address) == 16, "keys are compared byte by byte: no padding");
 _Static_assert(sizeof(struct endpoint) == 12, "no padding");
 _Static_assert(sizeof(struct prefix) == 20, "no padding");
-_Static_assert(sizeof(struct remote) == 48, "no padding");
+_Static_assert(sizeof(struct way) == 40, "no padding");
+_Static_assert(sizeof(struct remote) == 92, "no padding");
 _Static_assert(sizeof(struct flow) == 40, "no padding");
 _Static_assert(sizeof(struct drop_event) == 56, "no padding");
 _Static_assert(sizeof(struct flow_state) == 72, "no padding");

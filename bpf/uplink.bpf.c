@@ -10,11 +10,6 @@
 #include "lib/packet.h"
 #include "lib/verdict.h"
 
-static __always_inline bool is_node(const struct remote *remote, const struct address *address)
-{
-	return remote && same_address(&remote->node, address);
-}
-
 /* To a Pod here, or into the cluster by this node, or into the node itself. */
 static __always_inline struct verdict let_in(struct __sk_buff *skb, struct packet *p)
 {
@@ -47,11 +42,17 @@ __noinline int look_inside(struct __sk_buff *skb, struct packet *p, struct arriv
 {
 	struct packet inner = {};
 	struct remote *remote;
+	struct way *way;
+	bool handed;
 
 	if (!p || !arrival || parse_at(skb, &inner, INNER_FRAME) != PARSED_IP)
 		return false;
-	remote = find_remote(is_between_nodes(&inner) ? &p->flow.source : &inner.flow.source);
-	if (!is_node(remote, &p->flow.source) || !same_address(&remote->source, &p->flow.destination))
+	handed = is_between_nodes(&inner);
+	remote = find_remote(handed ? &p->flow.source : &inner.flow.source);
+	if (!remote)
+		return false;
+	way = handed ? &remote->tunnel : &remote->way;
+	if (!same_address(&way->node, &p->flow.source) || !same_address(&way->source, &p->flow.destination))
 		return false;
 	arrival->node = p->flow.source;
 	*p = inner;
@@ -158,7 +159,9 @@ __noinline int read_sender(struct __sk_buff *skb, struct address *sender)
 static __always_inline struct verdict receive_from_device(struct __sk_buff *skb, struct packet *p,
 							  struct arrival *arrival)
 {
-	if (!is_node(find_remote(&arrival->node), &arrival->node) ||
+	struct remote *remote = find_remote(&arrival->node);
+
+	if (!remote || !same_address(&remote->tunnel.node, &arrival->node) ||
 	    bpf_skb_load_bytes(skb, 0, &arrival->target, sizeof(arrival->target)))
 		return drop(DROP_HANDOVER_SENDER);
 	bpf_skb_change_type(skb, PACKET_HOST);
@@ -170,6 +173,7 @@ static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, 
 {
 	struct arrival arrival = {};
 	enum parsed parsed = parse(skb, p);
+	struct remote *remote;
 	enum reason reason;
 
 	if (parsed != PARSED_IP)
@@ -179,7 +183,8 @@ static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, 
 		return drop(reason);
 	if (is_between_nodes(p))
 		return receive_from_device(skb, p, &arrival);
-	if (!is_node(find_remote(&p->flow.source), &arrival.node))
+	remote = find_remote(&p->flow.source);
+	if (!remote || !same_address(&remote->way.node, &arrival.node))
 		return drop(DROP_OVERLAY_SENDER);
 	return let_in(skb, p);
 }

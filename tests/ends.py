@@ -76,7 +76,7 @@ def ask(how: str, address: str, port: int, size: int) -> dict[str, object]:
         try:
             data, peer = exchange(client, how, (address, port), size)
         except OSError as error:
-            return {"error": type(error).__name__, "seconds": time.monotonic() - start}
+            return {"error": type(error).__name__, "text": str(error), "seconds": time.monotonic() - start}
         name, seen, seen_port, *_ = data.decode().split(" ")
         mine = client.getsockname()[1]
         return {

@@ -191,12 +191,12 @@ static __always_inline struct verdict send_frame(struct __sk_buff *skb, const st
 		return drop(DROP_SERVICE_NODE);
 	clamp_to_overlay(skb, p, remote);
 	decrement_hop_limit(skb, p);
-	if (is_ipv4_mapped(&remote->node) &&
-	    !bpf_check_mtu(skb, remote->overlay, &length, 0, BPF_MTU_CHK_SEGS) && encapsulate(skb, p, remote)) {
+	if (is_ipv4_mapped(&remote->tunnel.node) &&
+	    !bpf_check_mtu(skb, remote->overlay, &length, 0, BPF_MTU_CHK_SEGS) && encapsulate(skb, p, &remote->tunnel)) {
 		set_macs_at(skb, INNER_FRAME, target, kind);
-		return (struct verdict){ to_uplink_of(skb, remote), reason };
+		return (struct verdict){ to_uplink_of(skb, &remote->tunnel), reason };
 	}
-	if (!tell_device(skb, remote))
+	if (!tell_device(skb, &remote->tunnel))
 		return drop(DROP_SERVICE_NODE);
 	set_macs(skb, target, kind);
 	skb->mark = MARK_SHORT_CUT;
@@ -572,7 +572,7 @@ __noinline int take_back(struct __sk_buff *skb, struct packet *p, const struct a
 	if (!state || state->kind != FLOW_HANDED_OVER)
 		return 0;
 	remote = find_remote(&state->becomes.destination);
-	if (!remote || !same_address(&remote->node, node))
+	if (!remote || !same_address(&remote->tunnel.node, node))
 		return 0;
 	if (seconds_since(state->used) >= FLOW_REFRESH)
 		state->used = seconds();

@@ -32,37 +32,37 @@ static __always_inline struct verdict hand_in(struct __sk_buff *skb, const struc
 	return (struct verdict){ bpf_redirect_peer(endpoint->ifindex, 0), REASON_LOCAL_POD };
 }
 
-static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct remote *remote)
+static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct way *way)
 {
 	struct bpf_redir_neigh next_hop = { .nh_family = AF_INET6 };
 
 	skb->mark = MARK_SHORT_CUT;
-	if (!remote->neighbour)
-		return bpf_redirect_neigh(remote->uplink, NULL, 0, 0);
-	if (is_ipv4_mapped(&remote->node)) {
+	if (!way->neighbour)
+		return bpf_redirect_neigh(way->uplink, NULL, 0, 0);
+	if (is_ipv4_mapped(&way->node)) {
 		next_hop.nh_family = AF_INET;
-		next_hop.ipv4_nh = remote->node.word[3];
+		next_hop.ipv4_nh = way->node.word[3];
 	} else {
-		__builtin_memcpy(next_hop.ipv6_nh, &remote->node, sizeof(remote->node));
+		__builtin_memcpy(next_hop.ipv6_nh, &way->node, sizeof(way->node));
 	}
-	return bpf_redirect_neigh(remote->uplink, &next_hop, sizeof(next_hop), 0);
+	return bpf_redirect_neigh(way->uplink, &next_hop, sizeof(next_hop), 0);
 }
 
 /*
  * By the VXLAN device, which makes the outer headers from what it is told here; false, if it cannot. The MACs of the
  * frame are the caller's to set.
  */
-static __always_inline bool tell_device(struct __sk_buff *skb, const struct remote *remote)
+static __always_inline bool tell_device(struct __sk_buff *skb, const struct way *way)
 {
 	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = OUTER_TTL };
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
 
-	if (is_ipv4_mapped(&remote->node)) {
-		key.remote_ipv4 = bpf_ntohl(remote->node.word[3]);
-		key.local_ipv4 = bpf_ntohl(remote->source.word[3]);
+	if (is_ipv4_mapped(&way->node)) {
+		key.remote_ipv4 = bpf_ntohl(way->node.word[3]);
+		key.local_ipv4 = bpf_ntohl(way->source.word[3]);
 	} else {
-		__builtin_memcpy(key.remote_ipv6, &remote->node, sizeof(remote->node));
-		__builtin_memcpy(key.local_ipv6, &remote->source, sizeof(remote->source));
+		__builtin_memcpy(key.remote_ipv6, &way->node, sizeof(way->node));
+		__builtin_memcpy(key.local_ipv6, &way->source, sizeof(way->source));
 		flags = BPF_F_TUNINFO_IPV6; /* with a checksum: RFC 6935 has conditions for leaving it out */
 	}
 	return !bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags);
@@ -70,7 +70,7 @@ static __always_inline bool tell_device(struct __sk_buff *skb, const struct remo
 
 static __always_inline struct verdict send_by_device(struct __sk_buff *skb, const struct remote *remote)
 {
-	if (!tell_device(skb, remote))
+	if (!tell_device(skb, &remote->way))
 		return pass(REASON_STACK);
 	set_macs(skb, gateway_mac, overlay_source_mac);
 	skb->mark = MARK_SHORT_CUT;
@@ -80,9 +80,9 @@ static __always_inline struct verdict send_by_device(struct __sk_buff *skb, cons
 static __always_inline struct verdict send_overlay(struct __sk_buff *skb, const struct packet *p,
 						   const struct remote *remote)
 {
-	if (!is_ipv4_mapped(&remote->node) || !encapsulate(skb, p, remote))
+	if (!is_ipv4_mapped(&remote->way.node) || !encapsulate(skb, p, &remote->way))
 		return send_by_device(skb, remote);
-	return (struct verdict){ to_uplink_of(skb, remote), REASON_OVERLAY };
+	return (struct verdict){ to_uplink_of(skb, &remote->way), REASON_OVERLAY };
 }
 
 static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const struct packet *p,
@@ -95,7 +95,7 @@ static __always_inline struct verdict send_to_node(struct __sk_buff *skb, const 
 	decrement_hop_limit(skb, p);
 	if (remote->transport == TRANSPORT_OVERLAY)
 		return send_overlay(skb, p, remote);
-	return (struct verdict){ to_uplink_of(skb, remote), REASON_NATIVE };
+	return (struct verdict){ to_uplink_of(skb, &remote->way), REASON_NATIVE };
 }
 
 /*

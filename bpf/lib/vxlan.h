@@ -45,7 +45,7 @@ static __always_inline __u16 header_checksum(const struct iphdr *ip)
 
 /* The source port tells flows apart for the underlay's hashing (RFC 7348, section 4.1). */
 static __always_inline void fill_outer(struct outer *outer, const struct packet *p,
-				       const struct remote *remote, __u32 length, __u32 flow_hash)
+				       const struct way *way, __u32 length, __u32 flow_hash)
 {
 	struct iphdr ip = {
 		.version = 4,
@@ -54,8 +54,8 @@ static __always_inline void fill_outer(struct outer *outer, const struct packet 
 		.id = bpf_get_prandom_u32(),
 		.ttl = OUTER_TTL,
 		.protocol = IPPROTO_UDP,
-		.saddr = remote->source.word[3],
-		.daddr = remote->node.word[3],
+		.saddr = way->source.word[3],
+		.daddr = way->node.word[3],
 	};
 
 	ip.check = header_checksum(&ip);
@@ -76,7 +76,7 @@ static __always_inline void fill_outer(struct outer *outer, const struct packet 
 
 /* Puts the outer headers on, without the Ethernet header before them; false, and no change, if it cannot. */
 static __always_inline bool encapsulate(struct __sk_buff *skb, const struct packet *p,
-					const struct remote *remote)
+					const struct way *way)
 {
 	__u32 length = skb->len - ETH_HLEN + sizeof(struct outer);
 	__u32 flow_hash = bpf_get_hash_recalc(skb); /* while the flow's own headers are in front */
@@ -90,7 +90,7 @@ static __always_inline bool encapsulate(struct __sk_buff *skb, const struct pack
 		return false;
 	outer = at(skb, ETH_HLEN, sizeof(*outer));
 	if (outer)
-		fill_outer(outer, p, remote, length, flow_hash);
+		fill_outer(outer, p, way, length, flow_hash);
 	return true;
 }
 

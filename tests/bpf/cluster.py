@@ -101,16 +101,21 @@ def fill(programs: Programs) -> None:
         flags = programs.contract.enums["own_flags"]["OWN_NODE_PORTS"]
         programs.maps["own_addresses"][to_bytes(node)] = int(flags).to_bytes(4, "little")
     for prefix, (node, ifindex, transport) in (V4.remotes | V6.remotes).items():
+        way = pack(
+            "way",
+            node=to_bytes(node),
+            source=to_bytes(V4.node if node.version == 4 else V6.node),
+            uplink=UPLINK,
+            neighbour=node not in (V4.outside, V6.outside),
+        )
         key = pack("prefix", length=mapped_length(prefix), address=to_bytes(prefix.network_address))
         programs.maps["remotes"][key] = pack(
             "remote",
-            node=to_bytes(node),
-            source=to_bytes(V4.node if node.version == 4 else V6.node),
+            way=way,
+            tunnel=way,
             ifindex=ifindex,
-            uplink=UPLINK,
             overlay=OVERLAY,
             host=prefix.num_addresses == 1,
-            neighbour=node not in (V4.outside, V6.outside),
             transport=transports[f"TRANSPORT_{transport}"],
         )
 

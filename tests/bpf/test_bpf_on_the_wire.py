@@ -27,7 +27,7 @@ from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_pod.link import LinkSettings
 from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay
 from tulle.pod_to_pod.store import Attachment, link_name
-from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink
+from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink, Way
 
 VNI, PORT = 84, 4789
 NODE, SENDER, IMPOSTOR = (f"192.168.0.{n}" for n in (1, 2, 66))
@@ -91,8 +91,9 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
         with Netlink() as netlink:
             overlay = ensure_overlay(netlink, 1450, PORT, Peer("node", (ip_address(NODE),), ()))
         datapath.attach("overlay", overlay, OVERLAY_DEVICE)
+        way = Way(*map(ip_address, (SENDER, NODE)), uplink, True)
         remotes = [
-            Remote(ip_network(cidr), Transport.OVERLAY, *map(ip_address, (SENDER, NODE)), uplink, True, True)
+            Remote(ip_network(cidr), Transport.OVERLAY, way, way, True)
             for cidr in ("10.244.2.0/24", "fd00:244:2::/64")
         ]
         datapath.sync_remotes(remotes, overlay, remove=True)

@@ -111,8 +111,8 @@ class Node(Place):
             "cgroup": self.group,
             "flow-table-size": FLOWS,
         }
-        command = [sys.executable, "-m", "tulle", "agent", *flags]
-        command += [f"--{name}={value}" for name, value in settings.items()]
+        command = [sys.executable, "-m", "tulle", "agent"]
+        command += [*(f"--{name}={value}" for name, value in settings.items()), *flags]
         with (self.folder / "agent.log").open("ab") as log:
             line = ["nsenter", f"--net={self.path}", *command]
             self.agent = subprocess.Popen(line, stdout=log, stderr=log)

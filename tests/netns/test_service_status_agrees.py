@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from node_api import Api
 from nodes import Node
-from services import ADDRESSES
+from services import ADDRESSES, ip_of
 from status_of import by_frontend, run_status, shown, status
 
 from tulle.pod_to_pod.datapath import Pinned
@@ -106,6 +106,50 @@ def test_differences_are_marked_and_no_success(followed: tuple[Node, Api]) -> No
     status(node, "--service=default/kubernetes")
     api.kubectl("delete", "service", "web")
     assert "? " in status(node, "--service=10.96.0.7", code=1)
+    node.start_agent()
+    wait_for(lambda: run_status(node).returncode == 0, "the next agent has mended it")
+
+
+def test_what_leads_to_a_service_from_outside(followed: tuple[Node, Api]) -> None:
+    """Node ports, addresses of load balancers and external ones, with the endpoints that they lead to."""
+    node, api = followed
+    spec = {
+        "type": "LoadBalancer",
+        "clusterIP": ADDRESSES[4],
+        "externalTrafficPolicy": "Local",
+        "externalIPs": ["203.0.113.250"],
+        "loadBalancerSourceRanges": ["10.0.0.0/8"],
+        "ports": [{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080}],
+    }
+    vip = {"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}
+    api.apply("Service", "web", spec=spec)
+    api.kubectl("patch", "service", "web", "--subresource=status", f"--patch={json.dumps(vip)}")
+    api.apply_slice(endpoint("10.244.7.1"), endpoint("10.244.1.9", node=node.name))
+    wait_for(lambda: has(node, "198.51.100.1:80/TCP"), "the agent has written all of it")
+    wait_for(lambda: run_status(node).returncode == 0, "nothing differs")
+    port = by_frontend(shown(node))[WEB]
+    assert [tuple(lead.values()) for lead in port["leads"]] == [
+        (WEB, "ClusterIP", "cluster", "cluster", None),
+        ("0.0.0.0:30080/TCP (node port)", "NodePort", "cluster", "local", None),
+        ("198.51.100.1:80/TCP", "LoadBalancer", "cluster", "local", ["10.0.0.0/8"]),
+        ("203.0.113.250:80/TCP", "externalIP", "cluster", "local", None),
+    ]
+    assert {e["endpoint"]: e["inKernel"] for e in port["endpoints"]} == {
+        "10.244.1.9:8080": ["cluster", "local"],
+        "10.244.7.1:8080": ["cluster"],
+    }
+    assert f"Node ports are reached at: {ip_of(node, 4)}\n" in status(node)
+    one = status(node, "--service", "default/web")
+    assert "policy local: index" in one and "10.0.0.0/8" in one
+    assert "default/web" in status(node, "--service", "198.51.100.1")
+    node.kill_agent()
+    api.apply("Service", "web", spec={**spec, "loadBalancerSourceRanges": ["192.168.7.0/24"]})
+    api.apply_slice(endpoint("10.244.7.1"))
+    assert by_frontend(shown(node, code=1))[WEB]["differences"] == [
+        "198.51.100.1:80/TCP lets in: 10.0.0.0/8 in the kernel, 192.168.7.0/24 by the API",
+        "endpoint 10.244.1.9:8080 of policy Cluster: only in the kernel",
+        "endpoint 10.244.1.9:8080 of policy Local: only in the kernel",
+    ]
     node.start_agent()
     wait_for(lambda: run_status(node).returncode == 0, "the next agent has mended it")
 

@@ -40,8 +40,8 @@ class HealthChecks:
         tasks.create_task(self._tell(), name="tell of health checks that cannot be answered")
 
     def locate(self, addresses: Iterable[Address]) -> None:
-        """Those of this node that have node ports. One that is good on one link only is asked by nobody."""
-        found = frozenset(a for a in addresses if not a.is_link_local)
+        """Those of this node at which node ports are reached."""
+        found = frozenset(addresses)
         if found != self._addresses:
             self._addresses = found
             self._changed.set()

@@ -122,7 +122,7 @@ class Pages:
 
 
 def flags(settings: Mapping[str, object]) -> str:
-    """A line for each setting, by its name on the command line."""
+    """A line for each setting, spelled as on the command line."""
     return "".join(f"{_flag(name)}={value}\n" for name, value in sorted(settings.items()))
 
 

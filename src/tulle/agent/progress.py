@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tulle.agent.freshness import Freshness
 from tulle.agent.health_checks import HealthChecks
@@ -34,6 +34,10 @@ class Progress:
         self._lacking: dict[Key, frozenset[tuple[int, str]]] = {}
         self._proxy.lacking = self._lacking
 
+    def located(self, own: Mapping[bytes, bool]) -> None:
+        """The addresses of this node, and whether node ports are reached there."""
+        self._checks.locate(from_bytes(address) for address, reached in own.items() if reached)
+
     def service_queued(self) -> None:
         """A Service came, changed or went."""
         self._proxy.services.queued()
@@ -52,10 +56,6 @@ class Progress:
     def _queued(self) -> None:
         self._freshness.queued(time.monotonic())
         self._proxy.rounds.queued = time.time()
-
-    def located(self, addresses: Iterable[bytes]) -> None:
-        """Where node ports are reached, 16 bytes each: health is asked for there, too."""
-        self._checks.locate(map(from_bytes, addresses))
 
     def begun(self) -> None:
         """A round begins: it will write whatever was queued by now."""

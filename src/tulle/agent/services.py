@@ -192,7 +192,7 @@ class Services:
                 continue
             cidrs = set(networks(self._cidrs.objects.values()))
             own = own_addresses(self._table.own, self._here.addresses, self._node_ports, cidrs)
-            self._progress.located(address for address, node_ports in own.items() if node_ports)
+            self._progress.located(own)
             try:
                 self._own.sync(own)
             except KernelError as error:

@@ -19,7 +19,7 @@ from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
 from tulle.kernel.btf import Contract
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, from_bytes, from_mapped, mapped_length, to_bytes
-from tulle.pod_to_pod.topology import Remote, Transport
+from tulle.pod_to_pod.topology import Remote, Transport, Way
 
 log = logging.getLogger(__name__)
 
@@ -240,16 +240,23 @@ class Datapath:
         )
         value = self.contract.pack(
             "remote",
-            node=to_bytes(remote.node),
-            source=to_bytes(remote.source),
-            ifindex=overlay_index if overlay else remote.uplink.index,
-            uplink=remote.uplink.index,
+            way=self._way(remote.way),
+            tunnel=self._way(remote.tunnel),
+            ifindex=overlay_index if overlay else remote.way.uplink.index,
             overlay=overlay_index,
-            neighbour=remote.neighbour,
             host=remote.prefix.num_addresses == 1,
             transport=transports[f"TRANSPORT_{remote.transport.name}"],
         )
         return key, value
+
+    def _way(self, way: Way) -> bytes:
+        return self.contract.pack(
+            "way",
+            node=to_bytes(way.node),
+            source=to_bytes(way.source),
+            uplink=way.uplink.index,
+            neighbour=way.neighbour,
+        )
 
     def mark(self, name: str) -> int:
         """What a packet is marked with: SHORT_CUT or MASQUERADE."""
@@ -362,4 +369,4 @@ class Pinned:
             prefix, remote = self.contract.unpack("prefix", key), self.contract.unpack("remote", raw)
             way = transports(remote.transport).name.removeprefix("TRANSPORT_").lower()
             network = from_mapped(bytes(prefix.address), prefix.length)
-            yield str(network), way, str(from_bytes(bytes(remote.node)))
+            yield str(network), way, str(from_bytes(bytes(remote.way.node)))

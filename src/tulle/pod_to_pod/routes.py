@@ -48,10 +48,10 @@ def desired_routes(own: Peer, remotes: Iterable[Remote], overlay_index: int, vni
             continue
         source = own.address(remote.prefix.version)
         if remote.transport is Transport.OVERLAY:
-            encap = Encap(vni, remote.node, remote.source)
+            encap = Encap(vni, remote.way.node, remote.way.source)
             yield Route(remote.prefix, overlay_index, source=source, encap=encap)
-        elif remote.neighbour and remote.node.version == remote.prefix.version:
-            yield Route(remote.prefix, remote.uplink.index, remote.node, source=source)
+        elif remote.way.neighbour and remote.way.node.version == remote.prefix.version:
+            yield Route(remote.prefix, remote.way.uplink.index, remote.way.node, source=source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,13 @@ def apply(netlink: Netlink, desired: Iterable[Route], remove: bool) -> Change:
 
 
 def overlay_mtu(remotes: Iterable[Remote]) -> int:
-    """What fits through the overlay to each of its peers, in bytes. Where it has none, because the device
-    serves only to hand packets over, all nodes count.
+    """What fits through the overlay to each node, in bytes: to those whose Pods are reached by it, and to those
+    to whom clients' packets are handed over.
     """
     remotes = list(remotes)
-    through = [r for r in remotes if r.transport is Transport.OVERLAY] or remotes
-    return min(r.uplink.mtu - VXLAN_OVERHEAD[r.node.version] for r in through)
+    ways = [r.way for r in remotes if r.transport is Transport.OVERLAY]
+    ways += [r.tunnel for r in remotes]
+    return min(way.uplink.mtu - VXLAN_OVERHEAD[way.node.version] for way in ways)
 
 
 def ensure_overlay(netlink: Netlink, mtu: int, port: int, own: Peer) -> int:

@@ -58,21 +58,32 @@ class Peer:
         return next((a for a in self.addresses if a.version == version), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
-    """A prefix elsewhere in the cluster and the way there.
+class Way(NamedTuple):
+    """From node to node in one family.
 
     ``node`` is the peer's address and ``source`` our own, both of the family in which the packet travels.
     ``neighbour``: the peer is on the uplink's subnet; if not, the kernel's routes know what comes next.
-    ``pods``: a Pod CIDR, or else the peer's own address.
     """
 
-    prefix: Network
-    transport: Transport
     node: Address
     source: Address
     uplink: Uplink
     neighbour: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A prefix elsewhere in the cluster and the way there.
+
+    ``tunnel``: the way of what is handed over inside the overlay, which is IPv4's where both nodes have it: outer
+    IPv6 has no fragments in the middle, and passes the VXLAN device. ``pods``: a Pod CIDR, or else the peer's own
+    address.
+    """
+
+    prefix: Network
+    transport: Transport
+    way: Way
+    tunnel: Way
     pods: bool
 
 
@@ -172,30 +183,22 @@ def _plan(
     own: Peer, peer: Peer, prefix: Network, pods: bool, uplinks: Sequence[Uplink], routing: Routing
 ) -> Remote | None:
     inner = _way(own, peer, prefix.version, uplinks)
-    if inner and (routing is Routing.NATIVE or (routing is Routing.AUTO and inner.neighbour)):
-        return Remote(prefix, Transport.NATIVE, *inner, pods)
     outer = next((w for a in peer.addresses if (w := _way(own, peer, a.version, uplinks))), None)
-    if outer is None:
+    tunnel = _way(own, peer, 4, uplinks) or outer
+    if outer is None or tunnel is None:
         return None
+    if inner and (routing is Routing.NATIVE or (routing is Routing.AUTO and inner.neighbour)):
+        return Remote(prefix, Transport.NATIVE, inner, tunnel, pods)
     transport = Transport.NATIVE if routing is Routing.NATIVE else Transport.OVERLAY
-    return Remote(prefix, transport, *outer, pods)
+    return Remote(prefix, transport, outer, tunnel, pods)
 
 
-class _Way(NamedTuple):
-    """From node to node in one family: the last fields of ``Remote`` but one."""
-
-    node: Address
-    source: Address
-    uplink: Uplink
-    neighbour: bool
-
-
-def _way(own: Peer, peer: Peer, version: int, uplinks: Sequence[Uplink]) -> _Way | None:
+def _way(own: Peer, peer: Peer, version: int, uplinks: Sequence[Uplink]) -> Way | None:
     node, source = peer.address(version), own.address(version)
     if node is None or source is None:
         return None
     direct = next((u for u in uplinks if _on_link(u, node)), None)
-    return _Way(node, source, direct or _uplink_of(uplinks, source), direct is not None)
+    return Way(node, source, direct or _uplink_of(uplinks, source), direct is not None)
 
 
 def _on_link(uplink: Uplink, address: Address) -> bool:
@@ -213,7 +216,7 @@ def pod_mtu(uplinks: Sequence[Uplink], remotes: Iterable[Remote], routing: Routi
     smaller size from the kernel's ICMP errors.
     """
     mtu = min(u.mtu for u in uplinks)
-    outer = {r.node.version for r in remotes if r.transport is Transport.OVERLAY}
+    outer = {r.way.node.version for r in remotes if r.transport is Transport.OVERLAY}
     if routing is Routing.OVERLAY:
         outer.add(own.addresses[0].version)
     return mtu - max((VXLAN_OVERHEAD[v] for v in outer), default=0)

@@ -9,7 +9,7 @@ import pytest
 
 from tulle.kernel.rtnetlink import Encap, Route
 from tulle.pod_to_pod.routes import Change, desired_routes, difference, overlay_mtu
-from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink
+from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink, Way
 
 ETH0 = Uplink(2, "eth0", 1500, (ip_interface("192.168.0.1/24"),))
 OWN = Peer(
@@ -22,7 +22,8 @@ OVERLAY, VNI = 9, 84
 
 
 def remote(prefix: str, transport: Transport, node: str, neighbour: bool = True, pods: bool = True) -> Remote:
-    return Remote(ip_network(prefix), transport, ip_address(node), OWN.addresses[0], ETH0, neighbour, pods)
+    way = Way(ip_address(node), OWN.addresses[0], ETH0, neighbour)
+    return Remote(ip_network(prefix), transport, way, way, pods)
 
 
 @pytest.mark.parametrize(
@@ -94,4 +95,5 @@ def test_overlay_mtu_fits_through_to_each_peer() -> None:
     four, six = (remote("10.2.0.0/24", Transport.OVERLAY, node) for node in ("192.168.9.2", "fd00::2"))
     beside = remote("10.3.0.0/24", Transport.NATIVE, "192.168.0.3")
     assert overlay_mtu([four, beside]) == 1450
+    assert overlay_mtu([replace(six, tunnel=four.tunnel, transport=Transport.NATIVE)]) == 1450
     assert overlay_mtu([four, six]) == 1430

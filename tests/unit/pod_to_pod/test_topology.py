@@ -98,8 +98,8 @@ def ways(remotes: list[Remote]) -> dict[str, str]:
     """``transport node`` by prefix; where the routers know the way, ``native by the routes``."""
 
     def way(remote: Remote) -> str:
-        known = remote.transport is Transport.OVERLAY or remote.neighbour
-        return f"{remote.transport} {remote.node if known else 'by the routes'}"
+        known = remote.transport is Transport.OVERLAY or remote.way.neighbour
+        return f"{remote.transport} {remote.way.node if known else 'by the routes'}"
 
     return {str(r.prefix): way(r) for r in remotes}
 
@@ -188,7 +188,7 @@ def test_the_uplink_that_leads_there() -> None:
     tunnel = Uplink(4, "wg0", 1420, ())
     assert find_uplinks([tunnel, storage, ETH0], OWN) == [ETH0]
     other = peer("n2", "172.16.0.2", "10.2.0.0/24")
-    assert {r.uplink.name for r in plan_remotes(OWN, [other], [ETH0, storage], Routing.AUTO)} == {"eth1"}
+    assert {r.way.uplink.name for r in plan_remotes(OWN, [other], [ETH0, storage], Routing.AUTO)} == {"eth1"}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ async def ask(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
         (b"HEAD /here HTTP/1.1", b"200 OK", b""),
         (b"GET /bad HTTP/1.1", b"503 Service Unavailable", b""),
         (b"GET /else HTTP/1.1", b"404 Not Found", b"there is /here, /bad\n"),
-        (b"POST /here HTTP/1.1", b"405 Method Not Allowed", b"only GET is served here\n"),
+        (b"OPTIONS /here HTTP/1.0", b"200 OK", "é\n".encode()),
         (b"GET", b"400 Bad Request", b"this is no request of HTTP/1\n"),
         (b"PRI * HTTP/2.0", b"400 Bad Request", b"this is no request of HTTP/1\n"),
         (b"\x16\x03\x01\x02\x00\x01", b"400 Bad Request", b"this is no request of HTTP/1\n"),
