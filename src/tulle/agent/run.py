@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tulle.agent import install
 from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
+from tulle.agent.bgp import Bgp
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
 from tulle.agent.freshness import Freshness, is_eligible
@@ -112,6 +113,7 @@ class _Agent:
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
         self._announcer = Announcer(client, settings.node_name, self._datapath, services, slices, self._nodes)
+        self._bgp = Bgp(client, settings, self._nodes, services, slices)
         self._ready = False
         self._disturbed = False
 
@@ -140,8 +142,10 @@ class _Agent:
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
                 self._checks.start(tasks)
+                self._bgp.start(tasks)
             else:
                 self._services.remove()
+                await self._bgp.remove()
             if self._settings.services and self._settings.l2_announcements:
                 tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
             else:
@@ -194,6 +198,7 @@ class _Agent:
         self._services.locate(found.zone, found.addresses, found.primary)
         self._announcer.place(found.uplinks)
         self._host_ports.locate(found.addresses)
+        self._bgp.locate(found.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

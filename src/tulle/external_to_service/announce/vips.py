@@ -68,7 +68,7 @@ def find_vips(
     links: Sequence[Link],
 ) -> dict[Address, Vip]:
     """Those in a subnet of ``links``. ``slices`` by the Service that they belong to."""
-    announced = _ranges(pools)
+    announced = ranges_of(pools, L2)
     users: defaultdict[Address, list[Service]] = defaultdict(list)
     for service in services:
         for address in addresses_of(service):
@@ -88,11 +88,14 @@ def addresses_of(service: Service) -> set[Address]:
     return {from_bytes(each) for each in raw if each}
 
 
-def _ranges(pools: Iterable[AnnouncedPool]) -> list[Range]:
-    """What cannot be read is left out here; whoever gives the addresses away says so in the pool's status."""
+def ranges_of(pools: Iterable[AnnouncedPool], way: str) -> list[Range]:
+    """The addresses that are announced this way, ``L2`` or ``BGP``.
+
+    What cannot be read is left out here; whoever gives the addresses away says so in the pool's status.
+    """
     found: list[Range] = []
     for pool in pools:
-        if pool.spec.announce is None or L2 in pool.spec.announce:
+        if pool.spec.announce is None or way in pool.spec.announce:
             for text in pool.spec.addresses or ():
                 try:
                     found.append(ranges.parse(text))
