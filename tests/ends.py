@@ -1,12 +1,13 @@
 """Run in a Pod or on a node: servers that say who they are, and clients that say what they saw.
 
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
-address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``,
-``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
-``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line; ``converse`` does so by one TCP
-connection, with a server of the protocol ``tcp-lines``, which answers each line of a connection. ``load <host> <port>``
-uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
-prints how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
+address and port; ``both`` is TCP and UDP, and ``tcp-lines`` is TCP that answers each line of a connection.
+``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``, ``seen`` (the
+client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
+``keep <address> <port> [<own port>]`` asks by one connected UDP socket whenever it reads a line, and
+``converse <address> <port>`` by one TCP connection. ``load <host> <port> [<least>]`` uses new connections,
+one after the other, until its input says so and there were so many; it resolves the host for each, and says
+how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
 connect() was led to another port than that, ``packet`` where the kernel knows of no other.
 ``alternate <own port> <address> <port> …`` makes a TCP connection to one after the other from one and the
 same port, and prints who answered each, in order.
@@ -30,33 +31,52 @@ LONGEST_LOAD = 60.0
 
 
 def serve(name: str, protocol: str, port: int) -> None:
+    parts = ("tcp", "udp") if protocol == "both" else (protocol,)
+    servers = [(part, listening(part, port)) for part in parts]
+    print("ready", flush=True)
+    for part, server in servers[1:]:
+        threading.Thread(target=SERVING[part], args=(name, server), daemon=True).start()
+    part, server = servers[0]
+    SERVING[part](name, server)
+
+
+def listening(protocol: str, port: int) -> socket.socket:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     server = socket.socket(socket.AF_INET6, kind)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.bind(("::", port))
     if protocol != "udp":
-        server.listen(64)
-    print("ready", flush=True)
+        server.listen(512)
+    return server
+
+
+def serve_tcp(name: str, server: socket.socket) -> None:
     while True:
-        if protocol == "tcp-lines":
-            connection, client = server.accept()
-            threading.Thread(target=answer_lines, args=(name, connection), daemon=True).start()
-        elif protocol == "tcp":
-            connection, client = server.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.settimeout(PATIENCE)
-                if size := connection.makefile("rb").readline():  # a probe says nothing
-                    connection.sendall(answer(name, client, int(size)))
-        else:
-            data, client = server.recvfrom(65536)
-            server.sendto(answer(name, client, len(data)), client)
+        connection, client = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(PATIENCE)
+            if size := connection.makefile("rb").readline():  # a probe says nothing
+                connection.sendall(answer(name, client, int(size)))
 
 
-def answer_lines(name: str, connection: socket.socket) -> None:
-    with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
-        for _ in lines:
-            connection.sendall(f"{name}\n".encode())
+def serve_udp(name: str, server: socket.socket) -> None:
+    while True:
+        data, client = server.recvfrom(65536)
+        server.sendto(answer(name, client, len(data)), client)
+
+
+def serve_lines(name: str, server: socket.socket) -> None:
+    def talk(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            for _ in connection.makefile("rb"):
+                connection.sendall(f"{name}\n".encode())
+
+    while True:
+        threading.Thread(target=talk, args=(server.accept()[0],), daemon=True).start()
+
+
+SERVING = {"tcp": serve_tcp, "udp": serve_udp, "tcp-lines": serve_lines}
 
 
 def answer(name: str, client: tuple[str, int], size: int) -> bytes:
@@ -103,11 +123,12 @@ def exchange(
     return b"".join(iter(lambda: client.recv(65536), b"")), client.getpeername()
 
 
-def keep_asking(address: str, port: int) -> None:
+def keep_asking(address: str, port: int, own: int = 0) -> None:
     """One connected UDP socket: a request for each line of the input, and what came of it."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)
+        client.bind(("", own))
         client.connect((address, port))
         print("ready", flush=True)
         for _ in sys.stdin:
@@ -119,23 +140,27 @@ def keep_asking(address: str, port: int) -> None:
 
 
 def converse(address: str, port: int) -> None:
-    """One TCP connection: a line for each line of the input, and what came of it."""
-    with socket.create_connection((address, port), 5) as client, client.makefile("rb") as answers:
+    """One TCP connection, to a server of lines."""
+    with socket.create_connection((address, port), PATIENCE) as client:
+        client.settimeout(10 * PATIENCE)
+        answers = client.makefile("rb")
         print("ready", flush=True)
-        for _ in sys.stdin:
+        for line in sys.stdin:
             try:
-                client.sendall(b"?\n")
+                client.sendall(line.encode())
                 print(answers.readline().decode().strip() or "closed", flush=True)
             except OSError as error:
                 print(errno.errorcode.get(error.errno or 0, "timeout"), flush=True)
 
 
-def load(host: str, port: int) -> None:
+def load(host: str, port: int, least: int = 0) -> None:
     """Says ``begun`` after the first answer."""
     answered: dict[str, int] = {}
     failures: list[str] = []
     end = time.monotonic() + LONGEST_LOAD
-    while time.monotonic() < end and not select.select([sys.stdin], [], [], 0)[0]:
+    while time.monotonic() < end:
+        if sum(answered.values()) >= least and select.select([sys.stdin], [], [], 0)[0]:
+            break
         try:
             with socket.create_connection((host, port), 5) as client:
                 client.sendall(b"64\n")
@@ -184,13 +209,13 @@ if __name__ == "__main__":
     if verb == "serve":
         serve(rest[0], rest[1], int(rest[2]))
     elif verb == "keep":
-        keep_asking(rest[0], int(rest[1]))
+        keep_asking(rest[0], *map(int, rest[1:]))
     elif verb == "converse":
         converse(rest[0], int(rest[1]))
     elif verb == "mode":
         print(mode(rest[0], int(rest[1])))
     elif verb == "load":
-        load(rest[0], int(rest[1]))
+        load(rest[0], *map(int, rest[1:]))
     elif verb == "alternate":
         alternate(int(rest[0]), rest[1:])
     else:

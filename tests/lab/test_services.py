@@ -6,24 +6,17 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
+from loads import ENDS, MOUNT, in_pod, load, offer_ends, speaking, until
 
 from tulle.kube.client import Client
-from tulle.kube.resources import CONFIGMAPS, DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
+from tulle.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
 
-ENDS = ("python3", "/ends/ends.py")
-MOUNT = {
-    "volumeMounts": [{"name": "ends", "mountPath": "/ends"}],
-    "volumes": [{"name": "ends", "configMap": {"name": "ends"}}],
-}
-"""Pods need not see the folder of these tests: they get what they run from a ConfigMap."""
 HERE, THERE = "node-1", "node-2"
 MODES = ("socket", "packet")
 FAMILIES = ("IPv4", "IPv6")
@@ -37,9 +30,7 @@ class Scene:
         self._client = client
 
     async def set_up(self) -> None:
-        text = (Path(__file__).parents[1] / "ends.py").read_text()
-        body = {"metadata": {"name": "ends"}, "data": {"ends.py": text}}
-        await self._client.create(CONFIGMAPS, body, self.pods.namespace)
+        await offer_ends(self._client, self.pods.namespace)
         for name, node in (("L", HERE), ("R", THERE)):
             await self._pod(
                 f"server-{name.lower()}", node, ("serve", name, "tcp", "8080"), {"role": "server"}
@@ -252,39 +243,10 @@ async def test_a_connected_datagram_socket_is_ended_with_its_backend(
         await client.patch(
             SERVICES, "datagrams", {"spec": {"selector": {"app": "udp-l"}}}, scene.pods.namespace
         )
-        with asking(lab, scene.pods, f"client-{mode}", address) as ask:
+        with speaking(lab, in_pod(scene.pods, f"client-{mode}", "keep", address, "80"), "ready") as ask:
             await until(ask, "L")
             await lead_to("r")
             await until(ask, then)
-
-
-async def until(ask: Callable[[], str], wanted: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while await asyncio.to_thread(ask) != wanted:
-            pass
-
-
-@contextmanager
-def asking(lab: Cluster, pods: Pods, pod: str, address: str) -> Iterator[Callable[[], str]]:
-    """One connected UDP socket of ``pod``: each call asks by it, and tells who answered or what was wrong."""
-    line = ["kubectl", "exec", "-i", "-n", pods.namespace, pod, "--", *ENDS, "keep", address, "80"]
-    environment = os.environ | {"KUBECONFIG": str(lab.paths.kubeconfig)}
-    with subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as running:
-        assert running.stdout and running.stdin
-        stdin, stdout = running.stdin, running.stdout
-
-        def ask() -> str:
-            stdin.write("?\n")
-            stdin.flush()
-            return stdout.readline().strip()
-
-        try:
-            assert stdout.readline() == "ready\n"
-            yield ask
-        finally:
-            running.kill()
 
 
 async def test_affinity_ends_with_its_time(scene: Scene) -> None:
@@ -299,39 +261,6 @@ async def test_affinity_ends_with_its_time(scene: Scene) -> None:
         async with asyncio.timeout(PATIENCE):
             while await scene.asked_after(2.0, place, address) == first:
                 pass
-
-
-@contextmanager
-def load(lab: Cluster, pods: Pods, pod: str, host: str) -> Iterator[list[dict[str, Any]]]:
-    """Connections one after the other from ``pod`` to ``host`` within the block; the list has the result."""
-    line = [
-        "kubectl",
-        "exec",
-        "-i",
-        "-n",
-        pods.namespace,
-        pod,
-        "--",
-        *ENDS,
-        "load",
-        host,
-        "80",
-    ]
-    environment = os.environ | {"KUBECONFIG": str(lab.paths.kubeconfig)}
-    result: list[dict[str, Any]] = []
-    with subprocess.Popen(
-        line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as running:
-        assert running.stdout and running.stdin
-        try:
-            assert running.stdout.readline() == "begun\n"
-            yield result
-            running.stdin.write("enough\n")
-            running.stdin.close()
-            result.append(json.loads(running.stdout.readline()))
-            running.wait(PATIENCE)
-        finally:
-            running.kill()
 
 
 async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, client: Client) -> None:
@@ -360,8 +289,8 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
     for mode in MODES:
         await scene.until(mode, addresses["IPv4"], {"one"})
     with (
-        load(lab, scene.pods, "client-socket", "web") as by_name,
-        load(lab, scene.pods, "client-packet", addresses["IPv4"]) as by_address,
+        load(lab, in_pod(scene.pods, "client-socket", "load", "web", "80")) as by_name,
+        load(lab, in_pod(scene.pods, "client-packet", "load", addresses["IPv4"], "80")) as by_address,
     ):
         lab.kubectl("-n", namespace, "rollout", "restart", "deployment/web")
         lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
@@ -381,8 +310,8 @@ async def test_nothing_fails_while_agents_and_dns_are_killed() -> None:
             for mode in MODES:
                 await scene.until(mode, address, {"L", "R"})
             with (
-                load(broken, scene.pods, "client-socket", "steady") as by_name,
-                load(broken, scene.pods, "client-packet", address) as by_address,
+                load(broken, in_pod(scene.pods, "client-socket", "load", "steady", "80")) as by_name,
+                load(broken, in_pod(scene.pods, "client-packet", "load", address, "80")) as by_address,
             ):
                 kill_agents_and_workers(broken)
                 broken.tulle("up", f"--nodes={NODES}")

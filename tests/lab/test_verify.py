@@ -1,4 +1,4 @@
-"""Verify holds a real cluster to what Kubernetes promises, and finds what is broken in it, eight times."""
+"""Verify holds a real cluster to what Kubernetes promises, and finds what is broken in it, nine times."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from livelab import TULLE, Cluster, cluster, run
 
-from tulle.kernel.bpf_maps import open_map
+from tulle.kernel.bpf_maps import Map, open_map
+from tulle.lab.world import probe
 from tulle.model.address import to_bytes
+from tulle.verify.findings import HOST_PORTS, NODE_PORTS
 from tulle.verify.judge import Row
 from tulle.verify.run import Options, verify
 from tulle.verify.services import ALL, OTHER_PORT
@@ -38,7 +40,7 @@ def inside(lab: Cluster, host: str, *command: str, stdin: str = "") -> str:
 def pod_links(lab: Cluster, node: str) -> list[str]:
     """The node's ends of its Pods' links; there must be some."""
     links = [link["ifname"] for link in json.loads(inside(lab, node, "ip", "-j", "link"))]
-    found = [name for name in links if name.startswith("tul")]
+    found = [name for name in links if name.startswith("tul") and name != "tulle-overlay"]
     assert found
     return found
 
@@ -66,7 +68,7 @@ async def failures(lab: Cluster, once_ready: Callable[[], object]) -> list[Row]:
             once_ready()
 
     async with lab.lab.client() as client:
-        verdict = await verify(client, Options(check_timeout=2.5), progress)
+        verdict = await verify(client, Options(check_timeout=2.5, worlds=probe), progress)
     return [row for row in verdict.rows if not row.ok]
 
 
@@ -150,12 +152,16 @@ def add_nobody(lab: Cluster, namespace: str) -> None:
     lab.kubectl("apply", f"--namespace={namespace}", "-f", "-", stdin=json.dumps(body))
 
 
+def map_of(lab: Cluster, node: str, name: str) -> Map:
+    (pin,) = lab.paths.node(node).bpffs.glob(f"*/maps/{name}")
+    return open_map(pin, 4)
+
+
 def forget_frontend(lab: Cluster, namespace: str) -> None:
     """In the kernel of node-1 only."""
     service = json.loads(lab.kubectl("get", f"--namespace={namespace}", "-o=json", "service", ALL).stdout)
     key = to_bytes(ip_address(service["spec"]["clusterIP"])) + struct.pack("!HBx", OTHER_PORT, 6)
-    (pin,) = lab.paths.node("node-1").bpffs.glob("*/maps/frontends")
-    frontends = open_map(pin, 4)
+    frontends = map_of(lab, "node-1", "frontends")
     assert frontends.get(key)
     del frontends[key]
 
@@ -193,4 +199,24 @@ async def test_finds_a_dns_that_does_not_answer(lab: Cluster) -> None:
     assert {row.hop for row in failed if row.family} == asked
     assert {row.hop for row in failed if not row.family} <= asked | {
         "the cluster DNS on node-2, see what it answers to the probe"
+    }
+
+
+async def test_finds_a_node_that_does_not_know_its_own_address(lab: Cluster) -> None:
+    """So that clients find neither node ports nor host ports there, from wherever they come (S-21)."""
+    node = next(host for host in lab.lab.topology.nodes if host.name == "node-2")
+    key = to_bytes(next(a.ip for a in node.addresses if a.version == 4))
+    known = map_of(lab, "node-2", "own_addresses")
+    value = known.get(key)
+    assert value
+
+    def forget() -> None:
+        del known[key]
+
+    try:
+        found = {row.hop for row in await failures(lab, forget)}
+    finally:
+        known[key] = value
+    assert found == {
+        f"all {what} fail on node-2 (only IPv4), though not elsewhere" for what in (NODE_PORTS, HOST_PORTS)
     }

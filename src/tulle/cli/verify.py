@@ -38,6 +38,15 @@ def verify(
         str | None,
         typer.Option(help="An image with Python 3.11 and Tulle. [default: Tulle's; in a lab, this machine]"),
     ] = None,
+    outside: Annotated[
+        str,
+        typer.Option(
+            metavar="COMMAND",
+            help="Runs the probe on a machine that is no node, such as 'ssh client tulle probe'. "
+            "[default: in a lab, its world]",
+            show_default=False,
+        ),
+    ] = "",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the Pods for a closer look.")] = False,
 ) -> None:
     """Prove the Kubernetes network model, Services and names on a live cluster, whoever built its network.
@@ -46,10 +55,14 @@ def verify(
     everyone talks to everyone, to a set of Services, and to the cluster DNS. Exit code 0: every sentence
     holds; 1: one does not. A cluster without Services or DNS fails, and is told so.
     """
+    import shlex
+
     from tulle.kube.config import resolve
+    from tulle.lab.world import probe
     from tulle.verify.run import Options
 
-    options = Options(_families(families), timeout, check_timeout, image, keep)
+    command = shlex.split(outside)
+    options = Options(_families(families), timeout, check_timeout, image, keep, command, probe)
     verdict = _run(resolve(kubeconfig, context), options)
     _show(verdict, output, keep)
     raise typer.Exit(0 if verdict.ok else 1)

@@ -167,15 +167,30 @@ async def _ask_one(
     timeout: float,
 ) -> Report:
     pod_name, container = place
-    line = msgspec.json.encode(_Questions(timeout, checks)) + b"\n"
-    seconds = EXEC_SECONDS + timeout * (len(checks) // AT_ONCE + 1)
+    seconds = patience(len(checks), timeout)
+    line = asked(checks, timeout)
     try:
         result = await client.exec(name, pod_name, image.probe("check"), container, line, timeout=seconds)
     except (ApiError, ApiUnreachable) as error:
         return Report(failure=f"exec failed: {error}")
+    return reported(result.stdout, result.stderr, result.exit_code)
+
+
+def patience(checks: int, timeout: float) -> float:
+    """Seconds in which a probe must have carried out so many checks of ``timeout`` seconds each."""
+    return EXEC_SECONDS + timeout * (checks // AT_ONCE + 1)
+
+
+def asked(checks: Sequence[Question], timeout: float) -> bytes:
+    """What ``probe check`` reads."""
+    return msgspec.json.encode(_Questions(timeout, checks)) + b"\n"
+
+
+def reported(stdout: bytes, stderr: bytes, exit_code: int) -> Report:
+    """What it has written, or a report that says why that is none."""
     try:
-        return msgspec.json.decode(result.stdout, type=Report)
+        return msgspec.json.decode(stdout, type=Report)
     except msgspec.MsgspecError:
-        output = (result.stderr or result.stdout).decode(errors="replace").strip()
+        output = (stderr or stdout).decode(errors="replace").strip()
         last = output.splitlines()[-1] if output else "no output"
-        return Report(failure=f"the probe ended with exit code {result.exit_code}: {last}")
+        return Report(failure=f"the probe ended with exit code {exit_code}: {last}")

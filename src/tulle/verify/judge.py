@@ -40,7 +40,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     Of many tries: ``met`` are those who answered and as whom they saw the source, ``shown`` as which
     ``address port`` the client was shown them, ``failed`` how many tries had no answer. Of a question for a
-    name: ``rcode`` and ``records``. ``seconds`` is the time that it took.
+    name: ``rcode`` and ``records``; of one over HTTP: ``status``. ``seconds`` is the time that it took.
     """
 
     id: int
@@ -52,6 +52,7 @@ class Answer(msgspec.Struct, frozen=True):
     failed: int = 0
     rcode: str = ""
     records: tuple[str, ...] = ()
+    status: int = 0
     seconds: float = 0.0
 
 

@@ -11,6 +11,8 @@ from tulle.verify.statements import TRAFFIC, Family, Protocol
 
 MAIN: Final = "main"
 SECOND: Final = "second"
+OUTSIDE: Final = "outside"
+"""The node of a client that is on none."""
 LOOPBACK: Final[dict[Family, str]] = {"IPv4": "127.0.0.1", "IPv6": "::1"}
 EVERYWHERE: Final[dict[Family, str]] = {"IPv4": "0.0.0.0", "IPv6": "::"}
 
@@ -20,6 +22,7 @@ class Place:
     """One of verify's Pods. ``role`` tells the Pods of a node apart; ``host`` is the host-network one.
 
     ``packets``: Services are done for its packets, not at its sockets, if the network knows both ways.
+    A client outside the cluster is a place, too: it has no role, and its node is ``OUTSIDE``.
     """
 
     pod: str
@@ -32,7 +35,12 @@ class Place:
     packets: bool = False
 
     def __str__(self) -> str:
-        return f"{self.node}/{self.role}"
+        return f"{self.node}/{self.role}" if self.role else self.node
+
+    @property
+    def outside(self) -> bool:
+        """It is no Pod, and on no node."""
+        return not self.role
 
     def address(self, family: Family) -> str | None:
         """Its first address of a family."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from tulle.verify.manifests import Wanted
-from tulle.verify.plan import Place
+from tulle.verify.plan import Place, family_of
+from tulle.verify.statements import Family
 
 Pod = dict[str, Any]
 HOPELESS = ("ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError", "RunContainerError")
@@ -102,3 +103,12 @@ def node_addresses(node: dict[str, Any]) -> frozenset[str]:
     """The IPs among ``status.addresses``."""
     addresses = node.get("status", {}).get("addresses") or ()
     return frozenset(a["address"] for a in addresses if a["type"] in ("InternalIP", "ExternalIP"))
+
+
+def primary_addresses(node: dict[str, Any]) -> dict[Family, str]:
+    """The first InternalIP of each family."""
+    found: dict[Family, str] = {}
+    for each in node.get("status", {}).get("addresses") or ():
+        if each["type"] == "InternalIP":
+            found.setdefault(family_of(each["address"]), each["address"])
+    return found

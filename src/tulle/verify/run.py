@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +12,12 @@ from operator import attrgetter
 from tulle.errors import ConfigError
 from tulle.kube.client import Client
 from tulle.kube.resources import NODES, PODS
-from tulle.verify import hops, judge
+from tulle.verify import external, external_run, hops, judge, services
+from tulle.verify import outside as outside_client
 from tulle.verify.cluster import Question, ask, own_namespace, settled_pods, start_pods
+from tulle.verify.external_run import Outside
 from tulle.verify.judge import Row
-from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, wanted
+from tulle.verify.manifests import MAIN_PORT, Image, Wanted, choose_image, lab_of, wanted
 from tulle.verify.paths import Paths
 from tulle.verify.plan import EVERYWHERE, MAIN, SECOND, Check, Place, families_of, plan
 from tulle.verify.pods import (
@@ -26,7 +29,7 @@ from tulle.verify.pods import (
     place,
     problem,
 )
-from tulle.verify.service_run import Ground, services_and_names, start_services
+from tulle.verify.service_run import Ground, services_and_names
 from tulle.verify.statements import TRAFFIC, Family
 
 HOST_PORTS = range(20_000, 30_000)
@@ -38,13 +41,19 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Options:
-    """``families`` None: those that any Pod has. Times in seconds; ``timeout`` for the Pods to be Ready."""
+    """``families`` None: those that any Pod has. Times in seconds; ``timeout`` for the Pods to be Ready.
+
+    ``outside`` is a command that runs the probe on a machine outside the cluster; ``worlds`` tells that of a
+    lab, by its name.
+    """
 
     families: tuple[Family, ...] | None = None
     timeout: float = 60.0
     check_timeout: float = 3.0
     image: str | None = None
     keep: bool = False
+    outside: Sequence[str] = ()
+    worlds: Callable[[str], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,23 +100,53 @@ async def verify(client: Client, options: Options, progress: Progress) -> Verdic
         raise ConfigError(f"none of the cluster's {len(nodes)} nodes is Ready; verify needs at least one")
     image = choose_image(options.image, ready)
     names = [node["metadata"]["name"] for node in ready]
-    wants = wanted(names, secrets.choice(HOST_PORTS))
+    own_port, host_port = secrets.SystemRandom().sample(HOST_PORTS, 2)
+    wants = wanted(names, own_port, host_port)
+    clients = await _clients(options, lab_of(ready), notes)
     async with own_namespace(client, options.keep) as namespace:
-        refused = await start_services(client, namespace)
+        everything = [*services.manifests(), *external.manifests(bool(clients.places))]
+        refused, unjudged = await external_run.start(client, namespace, everything)
         pods, rows = await _pods(client, namespace, wants, image, options, progress)
         places = [place(want, pods[want.pod]) for want in wants if is_running(pods.get(want.pod, {}))]
+        entries = external_run.entries(ready)
+        first, allowed, ranges = external_run.about(places, entries)
+        more = external.manifests_about(first, ranges) if first else []
+        late = await external_run.start(client, namespace, more)
+        outside = Outside(clients.command, clients.places, entries, host_port, first, allowed)
         stage = Stage(
             places,
             options.families or families_of(places),
             {node["metadata"]["name"]: node_addresses(node) for node in ready},
         )
         network = await _network(client, namespace, stage, image, options, progress)
-        ground = _ground(namespace, stage, network)
-        rows += network.rows + refused
-        rows += await services_and_names(
+        ground = _ground(namespace, stage, network, outside)
+        rows += network.rows + refused + late[0]
+        found, said = await services_and_names(
             client, ground, image, options.check_timeout, partial(progress, "Pods ask for Services and names")
         )
-    return Verdict(rows, notes, namespace)
+    return Verdict(rows + found, notes + unjudged + late[1] + said, namespace)
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Who is outside: one place, or none; ``command`` runs the probe there."""
+
+    command: Sequence[str] = ()
+    places: Sequence[Place] = ()
+
+
+async def _clients(options: Options, lab: str, notes: list[str]) -> Clients:
+    """Raises :class:`ConfigError` if a client that the user named cannot be asked."""
+    command = options.outside or (options.worlds(lab) if lab and options.worlds else ())
+    if not command:
+        return Clients()
+    report = await outside_client.ask(command, (), options.check_timeout)
+    if not report.failure:
+        return Clients(command, [outside_client.place(report)])
+    if options.outside:
+        raise ConfigError(f"--outside {shlex.join(command)!r} does not run the probe: {report.failure}")
+    notes.append(f"the lab's world cannot be asked: {report.failure}")
+    return Clients()
 
 
 async def _pods(
@@ -161,7 +200,7 @@ async def _network(
     return Network(rows, reports, outcomes, broken, of_nodes)
 
 
-def _ground(namespace: str, stage: Stage, network: Network) -> Ground:
+def _ground(namespace: str, stage: Stage, network: Network, outside: Outside) -> Ground:
     """What the checks of Services and names are judged by."""
     return Ground(
         namespace=namespace,
@@ -171,6 +210,7 @@ def _ground(namespace: str, stage: Stage, network: Network) -> Ground:
         owners=_owners(stage, network.of_nodes),
         paths=Paths(network.outcomes, network.broken),
         resolvers={place.pod: network.reports[place.pod, MAIN].resolver for place in stage.places},
+        outside=outside,
     )
 
 

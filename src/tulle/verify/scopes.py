@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from tulle.verify.findings import Finding
+from tulle.verify.plan import OUTSIDE
 
 Key = tuple[str, ...]
 """What fails: any address of Services, one Service, one sentence …"""
 
 
 class Scope(NamedTuple):
-    """Those who ask; an empty field stands for all. ``packets``: True for Pods whose Services are done
-    per packet, False for those at sockets, None for both."""
+    """Those who ask; an empty field stands for all. ``node`` is where it is asked, ``way`` how the node sees
+    it: in packets or at sockets of its own Pods, or from other machines."""
 
     node: str = ""
-    packets: bool | None = None
+    way: str = ""
     source: str = ""
 
     def __str__(self) -> str:
         if self.source:
-            return f"for {self.source}"
-        mode = {None: "", True: ", packet by packet", False: ", at sockets"}[self.packets]
-        return (f"on {self.node}" if self.node else "on every node") + mode
+            return "from outside" if self.source == OUTSIDE else f"for {self.source}"
+        way = f", {self.way}" if self.way else ""
+        return (f"on {self.node}" if self.node else "on every node") + way
 
 
 class Flavour(NamedTuple):
@@ -97,11 +98,12 @@ class Scopes:
         return f" (only {' '.join(filter(None, words))})" if any(words) else ""
 
 
-def _scopes(finding: Finding) -> Iterator[Scope]:
+def _scopes(finding: Finding) -> Iterable[Scope]:
     """From the widest on. Only Pods differ in mode: what is on the host network is at its sockets."""
     source = finding.source
-    yield Scope()
-    yield Scope(node=source.node)
-    yield Scope(packets=source.packets)
-    yield Scope(node=source.node, packets=source.packets)
-    yield Scope(source=str(source))
+    node = finding.entry or source.node
+    if node == OUTSIDE:
+        return Scope(), Scope(source=str(source))
+    own = "packet by packet" if source.packets else "at sockets"
+    way = own if node == source.node else "from other machines"
+    return Scope(), Scope(node), Scope(way=way), Scope(node, way), Scope(source=str(source))

@@ -6,14 +6,37 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tulle.verify import hops
-from tulle.verify.findings import SERVICES, Finding, Trouble, Who
+from tulle.verify.external import STAY
+from tulle.verify.findings import (
+    ANNOUNCED_ADDRESSES,
+    BALANCERS,
+    EXTERNAL_IPS,
+    HOST_PORTS,
+    NODE_PORTS,
+    SERVICES,
+    Finding,
+    Trouble,
+    Who,
+)
 from tulle.verify.paths import Paths
 from tulle.verify.scopes import Flavour, Key, Scope, Scopes
 from tulle.verify.services import LOCAL, STICKY, Facts
 
 _ALL = "all of them"
+_ONE_OF = {group: group.removesuffix("s") for group in (SERVICES, NODE_PORTS, HOST_PORTS, EXTERNAL_IPS)} | {
+    BALANCERS: "load balancer's address"
+}
+_KIN = {"external-refusal": NODE_PORTS}
+"""Besides Services: with what a refusal shares its way."""
 _NO_ANSWER = frozenset(
-    {Trouble.UNREACHED, Trouble.MISSING, Trouble.NOT_REFUSED, Trouble.SILENT, Trouble.LIBRARY}
+    {
+        Trouble.UNREACHED,
+        Trouble.MISSING,
+        Trouble.NOT_REFUSED,
+        Trouble.SILENT,
+        Trouble.LIBRARY,
+        Trouble.HEALTH,
+    }
 )
 
 
@@ -40,10 +63,18 @@ def find(found: Sequence[Finding], evidence: Evidence) -> list[str]:
 def _hop(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
     if finding.ok:
         return ""
-    cut = evidence.paths.cut_off(str(finding.source), finding.family, finding.protocol)
+    cut = _cut(finding, evidence.paths)
     if cut and finding.trouble in _NO_ANSWER:
         return cut
     return _HOPS[finding.trouble](finding, scopes, evidence)
+
+
+def _cut(finding: Finding, paths: Paths) -> str:
+    """What keeps the client from everybody, or from the node that it asks."""
+    source, family, protocol = str(finding.source), finding.family, finding.protocol
+    cut = paths.cut_off(source, family, protocol)
+    foreign = finding.entry not in ("", finding.source.node)
+    return cut or (paths.to_node(source, finding.entry, family, protocol) if foreign else "")
 
 
 def _keys(finding: Finding) -> Iterable[tuple[Key, bool]]:
@@ -57,7 +88,8 @@ def _keys(finding: Finding) -> Iterable[tuple[Key, bool]]:
 
 
 def _not_asked(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
-    return f"exec into {finding.source}"
+    source = finding.source
+    return "the command that runs the probe outside" if source.outside else f"exec into {source}"
 
 
 def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
@@ -66,14 +98,18 @@ def _unreached(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
     ways = _ways(finding, evidence)
     if ways is None:
         return f"the API: it lists no ready endpoint of Service {name}"
-    if (ways and all(ways)) or (any(ways) and name == STICKY):
+    if (ways and all(ways)) or (any(ways) and name in (STICKY, STAY)):
         return next(filter(None, ways))
-    return _in_table(finding, scopes)
+    if finding.group == ANNOUNCED_ADDRESSES:
+        return f"the announcement of {finding.target} to the network: no packet for it comes back"
+    return _in_table(finding, scopes, finding.group)
 
 
 def _ways(finding: Finding, evidence: Evidence) -> list[str] | None:
     """For each other endpoint what is broken on the direct way to it, or nothing; None: the API has none."""
     name = finding.target.partition(":")[0]
+    if finding.group == HOST_PORTS:
+        return [_direct(finding, f"{finding.entry}/a", evidence)]
     listed = [each for each in evidence.facts.endpoints.get(name, ()) if each.family == finding.family]
     if name == LOCAL:
         listed = [each for each in listed if each.node == finding.source.node]
@@ -82,17 +118,19 @@ def _ways(finding: Finding, evidence: Evidence) -> list[str] | None:
     return ways if listed else None
 
 
-def _in_table(finding: Finding, scopes: Scopes) -> str:
-    every, this = (SERVICES, _ALL), (SERVICES, finding.target)
+def _in_table(finding: Finding, scopes: Scopes, group: str) -> str:
+    every, this = (group, _ALL), (group, finding.target)
     placed = scopes.widest(finding, every, this)
     if placed is None:
-        return f"the Service table on {finding.source.node}: {finding.target} is reached only sometimes"
+        where = finding.entry or finding.source.node
+        return f"the Service table on {where}: {finding.target} is reached only sometimes"
     scope, key = placed
     only = scopes.restriction(scope, key, _flavour(finding))
     if key == every and scope == Scope():
-        return f"no Service is reached from anywhere{only}: does a service proxy run on the nodes?"
+        proxy = "does a service proxy run on the nodes?"
+        return f"no {_ONE_OF.get(group, group)} is reached from anywhere{only}: {proxy}"
     if key == every:
-        return f"all Services fail {scope}{only}, though not elsewhere"
+        return f"all {group} fail {scope}{only}, though not elsewhere"
     return f"the Service table {scope} differs from the API: it has no {finding.target}{only}"
 
 
@@ -132,10 +170,18 @@ def _split(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
 
 def _not_refused(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
     """Where nothing else of Services works either, that is what is broken."""
-    placed = scopes.widest(finding, (SERVICES, _ALL))
-    if placed:
-        return _in_table(finding, scopes)
+    group = _KIN.get(finding.statement, SERVICES)
+    if scopes.widest(finding, (group, _ALL)):
+        return _in_table(finding, scopes, group)
     return f"the Service table {_where(finding, scopes)}: it does not refuse"
+
+
+def _open(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
+    return f"loadBalancerSourceRanges {_where(finding, scopes)}: they let in whom they do not name"
+
+
+def _health(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
+    return f"health checks {_where(finding, scopes)}: they differ from the API"
 
 
 def _no_zone(finding: Finding, scopes: Scopes, evidence: Evidence) -> str:
@@ -181,6 +227,8 @@ _HOPS = {
     Trouble.SILENT: _silent,
     Trouble.WRONG: _wrong,
     Trouble.LIBRARY: _library,
+    Trouble.OPEN: _open,
+    Trouble.HEALTH: _health,
 }
 
 
@@ -189,7 +237,7 @@ def _where(finding: Finding, scopes: Scopes) -> str:
     every, this = (finding.statement, _ALL), (finding.statement, finding.target)
     placed = scopes.widest(finding, every, this)
     if placed is None:
-        return f"on {finding.source.node}"
+        return f"on {finding.entry or finding.source.node}"
     scope, key = placed
     return f"{scope}{scopes.restriction(scope, key, _flavour(finding))}"
 
@@ -199,9 +247,18 @@ def _flavour(finding: Finding) -> Flavour:
 
 
 def _direct(finding: Finding, endpoint: str, evidence: Evidence) -> str:
-    """What is broken on the way to an endpoint without a Service; empty if nothing is known to be."""
-    source = str(finding.source)
-    return evidence.paths.between(source, endpoint, finding.family, finding.protocol)
+    """What is broken on the way to an endpoint without a Service; empty if nothing is known to be.
+
+    From elsewhere that is the way on from the node that was asked, and however that hands packets on; to an
+    address of no node, any node may be.
+    """
+    source, entry = finding.source, finding.entry
+    if source.outside and not entry:
+        ways = (evidence.paths.on(place, endpoint) for place in evidence.who.values())
+        return next(filter(None, ways), "")
+    if entry not in ("", source.node):
+        return evidence.paths.on(f"{entry}/host", endpoint)
+    return evidence.paths.between(str(source), endpoint, finding.family, finding.protocol)
 
 
 def _slice(address: str, evidence: Evidence) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from tulle.verify.findings import AT_ONCE, SERVICES, Finding, Trouble, Who
+from tulle.verify.findings import AT_ONCE, MOST_NAMED, SERVICES, Finding, Trouble, Who, named, shown
 from tulle.verify.judge import Answer, NodeAddresses, Row
 from tulle.verify.plan import Place
 from tulle.verify.service_plan import ServiceCheck
 from tulle.verify.services import SELECTING, Facts
 from tulle.verify.statements import STATEMENTS, Family
 
-_MOST_NAMED = 3
 _REFUSED = "ECONNREFUSED"
 _OF_PURPOSE = {"spread": "service-endpoints", "stick": "affinity", "local": "local"}
 
@@ -72,7 +71,7 @@ def _reached(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who
     if answer.failed and not absent:
         seen = f"{answer.failed} tries fail, with {answer.error}"
         return _finding(check, "service", "an endpoint answers", seen, Trouble.MISSING)
-    return _finding(check, "service", "an endpoint answers", f"{_named(answer.met, who)} answer")
+    return _finding(check, "service", "an endpoint answers", f"{named(answer.met, who)} answer")
 
 
 def _all_met(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who) -> Finding:
@@ -82,13 +81,13 @@ def _all_met(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who
     missing = check.wanted - answer.met.keys() - apart
     foreign = answer.met.keys() - check.wanted
     if foreign:
-        seen = f"{_named(foreign, who)} too"
-        return _finding(check, statement, f"{_named(check.wanted, who)}", seen, Trouble.FOREIGN, foreign)
+        seen = f"{named(foreign, who)} too"
+        return _finding(check, statement, f"{named(check.wanted, who)}", seen, Trouble.FOREIGN, foreign)
     seen = f"{len(answer.met)} answer"
     if missing:
-        seen = f"never {_named(missing, who)}" + (f": {answer.error}" if answer.error else "")
+        seen = f"never {named(missing, who)}" + (f": {answer.error}" if answer.error else "")
     trouble = Trouble.MISSING if missing else Trouble.NONE
-    return _finding(check, statement, f"{_named(check.wanted, who)} answer", seen, trouble, missing)
+    return _finding(check, statement, f"{named(check.wanted, who)} answer", seen, trouble, missing)
 
 
 def _hairpin(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who) -> Finding:
@@ -101,10 +100,7 @@ def _hairpin(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who
 
 
 def _shown(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who) -> Finding:
-    wanted = f"{check.address} {check.port}"
-    others = set(answer.shown) - {wanted}
-    seen = ", ".join(sorted(others or {wanted})[:_MOST_NAMED])
-    return _finding(check, "service-shown", wanted, seen, Trouble.SHOWN if others else Trouble.NONE, others)
+    return _finding(check, "service-shown", *shown(check.address, check.port, answer))
 
 
 def _source(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who) -> Finding:
@@ -114,13 +110,13 @@ def _source(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who)
     own = nodes[source.node] if source.host_network else frozenset({source.address(check.family)})
     strange = peers - own
     expected = f"an address of {source.node}" if source.host_network else str(source.address(check.family))
-    seen = ", ".join(sorted(strange or peers)[:_MOST_NAMED]) or "only the Pod itself was met"
+    seen = ", ".join(sorted(strange or peers)[:MOST_NAMED]) or "only the Pod itself was met"
     trouble = Trouble.SOURCE if strange else Trouble.NONE
     return _finding(check, "service-source", expected, seen, trouble, strange)
 
 
 def _stuck(check: ServiceCheck, answer: Answer, nodes: NodeAddresses, who: Who) -> Finding:
-    seen = f"{_named(answer.met, who)} in {check.tries} tries"
+    seen = f"{named(answer.met, who)} in {check.tries} tries"
     trouble = Trouble.SPLIT if len(answer.met) > 1 else Trouble.NONE
     return _finding(check, "affinity", "one endpoint", seen, trouble)
 
@@ -143,12 +139,6 @@ _JUDGES = {
     "affinity": _stuck,
     "local": _all_met,
 }
-
-
-def _named(pods: Iterable[str], who: Who) -> str:
-    names = sorted(who.get(pod, pod) for pod in pods)
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "") or "(nobody)"
 
 
 def listed(facts: Facts, ready: Iterable[Place], families: Iterable[Family]) -> Iterator[Row]:
@@ -177,7 +167,7 @@ def _listed(service: str, family: Family, facts: Facts, pods: Iterable[Place]) -
         protocol="",
         ok=not seen,
         expected=f"{len(wanted)} endpoints",
-        seen="; ".join(seen[:_MOST_NAMED]) or f"{len(found)} endpoints",
+        seen="; ".join(seen[:MOST_NAMED]) or f"{len(found)} endpoints",
         hop=hop if seen else "",
     )
 

@@ -12,24 +12,41 @@ from tulle.kube.client import Client
 from tulle.kube.informer import Informer
 from tulle.kube.resources import ENDPOINT_SLICE, PODS, SERVICE, SERVICES
 from tulle.model.services import EndpointSlice
-from tulle.verify import name_judge, name_plan, service_hops, service_judge, service_plan
+from tulle.verify import (
+    external_judge,
+    external_plan,
+    external_run,
+    name_judge,
+    name_plan,
+    outside,
+    service_hops,
+    service_judge,
+    service_plan,
+)
 from tulle.verify.cluster import Question, ask
+from tulle.verify.external import OPENED
+from tulle.verify.external_plan import ExternalCheck
+from tulle.verify.external_run import Outside
 from tulle.verify.findings import Finding
 from tulle.verify.judge import Answer, NodeAddresses, Reports, Resolver, Row
 from tulle.verify.manifests import Image
 from tulle.verify.name_plan import NameCheck
 from tulle.verify.paths import Paths
-from tulle.verify.plan import MAIN, Place, family_of
+from tulle.verify.plan import MAIN, OUTSIDE, Place, family_of
 from tulle.verify.pods import is_ready
 from tulle.verify.service_hops import Evidence
 from tulle.verify.service_plan import ServiceCheck
-from tulle.verify.services import EXTERNAL, SELECTING, Facts, external, facts, manifests
+from tulle.verify.services import EXTERNAL, SELECTING, Facts, external, facts
 from tulle.verify.statements import Family
 
 SLICES_SECONDS = 10.0
 """What the controllers of an API may take until they list a Pod that is ready."""
 
-_TIMED = frozenset({"refuse", "name-missing"})
+_TIMED = frozenset({"refuse", "silent", "name-missing"})
+_KINDS = frozenset({"refuse", "silent", "health"})
+"""The purposes that the probe knows; all others are reached in its eyes."""
+
+Check = ServiceCheck | ExternalCheck | NameCheck
 
 
 @dataclass(frozen=True)
@@ -43,39 +60,52 @@ class Ground:
     owners: Mapping[str, str]
     paths: Paths
     resolvers: Mapping[str, Resolver]
-
-
-async def start_services(client: Client, namespace: str) -> list[Row]:
-    """Creates all that need no zone; a row for each that the API refused."""
-    rows = []
-    for body in manifests():
-        try:
-            await client.create(SERVICES, body, namespace)
-        except ApiError as error:
-            rows.append(service_judge.refused(body["metadata"]["name"], str(error)))
-    return rows
+    outside: Outside
 
 
 async def services_and_names(
     client: Client, ground: Ground, image: Image, timeout: float, progress: Callable[[int, int], None]
-) -> list[Row]:
-    """``timeout`` is seconds per check; ``progress`` hears how many are done, and of how many."""
+) -> tuple[list[Row], list[str]]:
+    """Also notes. ``timeout`` is seconds per check; ``progress`` hears how many are done, and of how many."""
     namespace = ground.namespace
     zone = next(filter(None, (found.zone(namespace) for found in ground.resolvers.values())), None)
     rows = await _start_external(client, namespace, zone) if zone else []
     known, ready = await _facts(client, ground)
-    checks: list[ServiceCheck | NameCheck] = [
+    outer = await external_run.ground(
+        client, namespace, ground.places, ground.families, known, ground.outside
+    )
+    checks: list[Check] = [
         *service_plan.plan(ground.places, ground.families, known),
+        *external_plan.plan(outer),
         *_names(ground, known, zone),
     ]
-    questions = _questions(checks, ground.places)
-    total = sum(map(len, questions.values()))
-    reports = await ask(client, namespace, questions, image, timeout, lambda done: progress(done, total))
-    found = _found(checks, reports, ground)
+    reports = await _ask(client, ground, _questions(checks, ground.places), image, timeout, progress)
+    answers: dict[int, Answer] = {a.id: a for report in reports.values() for a in report.results}
+    found = _found(checks, answers, reports, ground)
     who = {place.pod: str(place) for place in ground.places}
     broken = service_hops.find(found, Evidence(known, ground.paths, ground.owners, who))
     rows += service_judge.listed(known, ready, ground.families)
-    return rows + [finding.row(hop) for finding, hop in zip(found, broken, strict=True)]
+    pairs = [(c, answers.get(n)) for n, c in enumerate(checks) if isinstance(c, ExternalCheck)]
+    notes = external_run.notes(outer, pairs, ground.nodes)
+    return rows + [finding.row(hop) for finding, hop in zip(found, broken, strict=True)], notes
+
+
+async def _ask(
+    client: Client,
+    ground: Ground,
+    questions: dict[tuple[str, str], list[Question]],
+    image: Image,
+    timeout: float,
+    progress: Callable[[int, int], None],
+) -> Reports:
+    """The Pods, and at the same time whoever is outside."""
+    total = sum(map(len, questions.values()))
+    own = questions.pop((OUTSIDE, MAIN), [])
+    inside = ask(client, ground.namespace, questions, image, timeout, lambda done: progress(done, total))
+    if not own:
+        return await inside
+    reports, report = await asyncio.gather(inside, outside.ask(ground.outside.command, own, timeout))
+    return reports | {(OUTSIDE, MAIN): report}
 
 
 async def _start_external(client: Client, namespace: str, zone: str) -> list[Row]:
@@ -121,7 +151,7 @@ def _agree(known: Facts, ready: Sequence[Place], places: Sequence[Place]) -> boo
     """Each Service lists just those of verify's Pods that are ready; what else it lists is judged later."""
     own = {address for place in places for address in place.addresses if not place.host_network}
     wanted = {address for place in ready for address in place.addresses}
-    for name in known.addresses.keys() & set(SELECTING):
+    for name in known.addresses.keys() & {*SELECTING, *OPENED}:
         listed = {each.address for each in known.endpoints.get(name, ())}
         families = {family_of(address) for address in listed} | known.addresses[name].keys()
         needed = {address for address in wanted if family_of(address) in families}
@@ -138,27 +168,24 @@ def _names(ground: Ground, known: Facts, zone: str | None) -> list[NameCheck]:
     return name_plan.plan(asking, ground.families, ground.resolvers, records)
 
 
-def _questions(
-    checks: Sequence[ServiceCheck | NameCheck], places: Sequence[Place]
-) -> dict[tuple[str, str], list[Question]]:
+def _questions(checks: Sequence[Check], places: Sequence[Place]) -> dict[tuple[str, str], list[Question]]:
     """By Pod and container; a check's id is its place in the plan."""
     questions: dict[tuple[str, str], list[Question]] = {(place.pod, MAIN): [] for place in places}
     for number, check in enumerate(checks):
-        if isinstance(check, ServiceCheck):
-            questions[check.source.pod, MAIN].append(_of_service(number, check))
-        else:
-            questions[check.source.pod, MAIN].append(_of_name(number, check))
+        question = _of_name(number, check) if isinstance(check, NameCheck) else _of_service(number, check)
+        questions.setdefault((check.source.pod, MAIN), []).append(question)
     return questions
 
 
-def _of_service(number: int, check: ServiceCheck) -> Question:
+def _of_service(number: int, check: ServiceCheck | ExternalCheck) -> Question:
+    each = isinstance(check, ServiceCheck) or check.every
     return Question(
         id=number,
-        kind="refuse" if check.purpose == "refuse" else "reach",
+        kind=check.purpose if check.purpose in _KINDS else "reach",
         address=check.address,
         port=check.port,
         transport=check.transport,
-        wanted=sorted(check.wanted),
+        wanted=sorted(check.wanted) if each else (),
         tries=check.tries,
         timed=check.purpose in _TIMED,
     )
@@ -177,14 +204,17 @@ def _of_name(number: int, check: NameCheck) -> Question:
     )
 
 
-def _found(checks: Sequence[ServiceCheck | NameCheck], reports: Reports, ground: Ground) -> list[Finding]:
-    answers: dict[int, Answer] = {a.id: a for report in reports.values() for a in report.results}
+def _found(
+    checks: Sequence[Check], answers: Mapping[int, Answer], reports: Reports, ground: Ground
+) -> list[Finding]:
     who = {place.pod: str(place) for place in ground.places}
     found: list[Finding] = []
     for number, check in enumerate(checks):
         answer, failure = answers.get(number), reports[check.source.pod, MAIN].failure
         if isinstance(check, ServiceCheck):
             found += service_judge.findings(check, answer, failure, ground.nodes, who)
+        elif isinstance(check, ExternalCheck):
+            found += external_judge.findings(check, answer, failure, ground.nodes, who)
         else:
             found.append(name_judge.finding(check, answer, failure))
     for place in ground.places:

@@ -23,7 +23,8 @@ UNDEFINED_PORT: Final = 81
 DATAGRAMS: Final = "datagrams"
 """The name of the UDP port; that of the TCP port is the one that the containers have too."""
 
-_PODS: Final = {ROLE: "pod"}
+SELECTED: Final = {ROLE: "pod"}
+"""What selects all Pods but those on the host network."""
 _NOBODY: Final = {ROLE: "nobody"}
 _PORTS: Final = (
     {"name": PORT_NAME, "port": PORT, "protocol": "TCP", "targetPort": MAIN_PORT},
@@ -36,11 +37,11 @@ def manifests() -> list[dict[str, Any]]:
     """All but the one that leads to another name. Dual-stack where the cluster is."""
     affinity = {"clientIP": {"timeoutSeconds": 600}}
     return [
-        _service(ALL, selector=_PODS, ports=[*_PORTS, _BY_NAME]),
-        _service(STICKY, selector=_PODS, sessionAffinity="ClientIP", sessionAffinityConfig=affinity),
-        _service(LOCAL, selector=_PODS, internalTrafficPolicy="Local"),
-        _service(EMPTY, selector=_NOBODY),
-        _service(HEADLESS, selector=_PODS, clusterIP="None"),
+        service(ALL, selector=SELECTED, ports=[*_PORTS, _BY_NAME]),
+        service(STICKY, selector=SELECTED, sessionAffinity="ClientIP", sessionAffinityConfig=affinity),
+        service(LOCAL, selector=SELECTED, internalTrafficPolicy="Local"),
+        service(EMPTY, selector=_NOBODY),
+        service(HEADLESS, selector=SELECTED, clusterIP="None"),
     ]
 
 
@@ -49,7 +50,8 @@ def external(name: str) -> dict[str, Any]:
     return _object(EXTERNAL, {"type": "ExternalName", "externalName": name})
 
 
-def _service(name: str, **spec: Any) -> dict[str, Any]:
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    """One with verify's two ports. Dual-stack where the cluster is."""
     return _object(name, {"ipFamilyPolicy": "PreferDualStack", "ports": list(_PORTS), **spec})
 
 

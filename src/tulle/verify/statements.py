@@ -1,6 +1,7 @@
 """What Kubernetes promises of its network, sentence by sentence.
 
-The network model (BEHAVIOURS N-01 to N-07, N-20), Services (S-20 to S-60, N-09), names (D-02 to D-24).
+The network model (BEHAVIOURS N-01 to N-07, N-20), Services (S-20 to S-60, N-09), what comes from outside
+(S-21 to S-24, S-40 to S-48, S-60 to S-62, N-10), names (D-02 to D-24).
 """
 
 from __future__ import annotations
@@ -33,6 +34,18 @@ STATEMENTS: Final = {
     "affinity": "Session affinity keeps a client at one endpoint",
     "local": "A Service with internalTrafficPolicy Local stays on the node",
     "refusal": "No endpoint, or an undefined port: Services refuse at once",
+    "node-port": "A NodePort is reached at every node, from inside and outside",
+    "node-port-endpoints": "A NodePort leads to each of its endpoints, and to nobody else",
+    "external-local": "externalTrafficPolicy Local: from elsewhere, only the node's own endpoints are met",
+    "external-short": "externalTrafficPolicy Local: from the node itself, all endpoints are met",
+    "external-source": "externalTrafficPolicy Local, hostPorts: the client is seen by its own IP",
+    "external-affinity": "Session affinity keeps a client of a NodePort at one endpoint",
+    "external-refusal": "A NodePort of a Service without endpoints refuses at once",
+    "health-port": "A healthCheckNodePort tells on which nodes a Service has endpoints",
+    "load-balancer": "A load balancer's address leads to the endpoints",
+    "source-ranges": "loadBalancerSourceRanges let in whom they name, and nobody else",
+    "external-ip": "An external IP leads to the endpoints",
+    "host-port": "A hostPort leads to its Pod, from inside and outside",
     "name-service": "The name of a Service leads to its addresses",
     "name-headless": "A headless name leads to all endpoints, and each has its own",
     "name-srv": "Named ports have SRV records",

@@ -49,7 +49,7 @@ def test_a_pod_takes_part_once_it_runs_with_an_address() -> None:
     assert not is_running(status(containerStatuses=RUNNING))
     assert not is_running(waiting("x"))
     assert not is_running({})
-    want = wanted(["n"], 20_000)[0]
+    want = wanted(["n"], 20_000, 23_457)[0]
     assert place(want, status(podIPs=IPS)).addresses == ("10.0.0.1", "fd00::1")
 
 
@@ -74,7 +74,7 @@ def test_the_image() -> None:
 
 
 def test_each_node_gets_two_pods_and_one_on_the_host_network() -> None:
-    wants = wanted(["x", "y"], 23_456)
+    wants = wanted(["x", "y"], 23_456, 23_457)
     assert [(w.pod, w.node) for w in wants] == [
         *(("a-1", "x"), ("b-1", "x"), ("host-1", "x")),
         *(("a-2", "y"), ("b-2", "y"), ("host-2", "y")),

@@ -42,26 +42,30 @@ def test_the_set() -> None:
 
 
 def test_services_select_pods_and_not_those_on_the_host_network() -> None:
-    made = {want.pod: pod(want, Image("i", "python3")) for want in wanted(["x"], 23_456)}
+    made = {want.pod: pod(want, Image("i", "python3")) for want in wanted(["x"], 23_456, 23_457)}
     labels = {name: body["metadata"]["labels"] for name, body in made.items()}
     for name in SELECTING:
         chosen = {p for p, own in labels.items() if SERVICES[name]["selector"].items() <= own.items()}
         assert chosen == {"a-1", "b-1"}
     assert not any(SERVICES[EMPTY]["selector"].items() <= own.items() for own in labels.values())
     ports = {name: body["spec"]["containers"][0]["ports"] for name, body in made.items()}
-    assert ports["a-1"] == ports["b-1"] == [{"name": "main", "containerPort": 8099}]
+    assert ports["b-1"] == [{"name": "main", "containerPort": 8099}]
     assert ports["host-1"] == []
+    assert [(p["name"], p.get("protocol"), p["hostPort"]) for p in ports["a-1"]] == [
+        ("main", None, 23_457),
+        ("main-udp", "UDP", 23_457),
+    ]
 
 
 def test_one_pod_of_each_node_has_its_services_in_packets() -> None:
-    wants = wanted(["x", "y"], 23_456)
+    wants = wanted(["x", "y"], 23_456, 23_457)
     assert [want.pod for want in wants if want.packets] == ["b-1", "b-2"]
     said = pod(wants[1], Image("i", "python3"))["metadata"]["annotations"]
     assert said == {"tulle.dev/socket-services": "false"}
 
 
 def test_d24_the_host_network_uses_the_cluster_dns_too() -> None:
-    policies = [pod(w, Image("i", "python3"))["spec"]["dnsPolicy"] for w in wanted(["x"], 23_456)]
+    policies = [pod(w, Image("i", "python3"))["spec"]["dnsPolicy"] for w in wanted(["x"], 23_456, 23_457)]
     assert policies == ["ClusterFirst", "ClusterFirst", "ClusterFirstWithHostNet"]
 
 

@@ -50,7 +50,7 @@ async def check_all(checks: list[dict[str, Any]], timeout: float) -> list[Answer
 async def _check(check: dict[str, Any], timeout: float) -> Answer:
     progress: list[str] = []
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout * (service.STRETCH if check["kind"] == "reach" else 1)):
             return await KINDS[check["kind"]](check, timeout, progress)
     except TimeoutError:
         return {"error": f"no answer within {timeout:g} s{''.join(progress[-1:])}"}
@@ -152,6 +152,8 @@ KINDS: dict[str, Callable[[dict[str, Any], float, list[str]], Awaitable[Answer]]
     "bind": _bind,
     "reach": service.reach,
     "refuse": service.refuse,
+    "silent": service.silent,
+    "health": service.health,
     "query": names.query,
     "library": names.library,
 }

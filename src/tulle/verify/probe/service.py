@@ -16,8 +16,12 @@ HASTE = 0.05
 """Seconds after which a try that has no answer yet does not hold up the next one."""
 PAUSE = 0.1
 """Seconds between tries while nobody has answered yet: the Service may be about to be programmed."""
+SILENCE = 0.9
+"""Seconds for which nobody may answer: what is lost is sent again only after one."""
 _WITHIN = 0.9
 """Of a check's time: the rest is for telling what was seen until then."""
+STRETCH = 4
+"""How many times a check's time tries may take while they are answered: a busy machine is no failure."""
 
 Exchange = tuple[str, str, str]
 """Who answered, as whom it saw us, and at which ``address port`` the answer claims to be."""
@@ -33,6 +37,7 @@ class Meetings:
         self.shown: set[str] = set()
         self.failed = 0
         self.error: str | None = None
+        self.last = time.monotonic()
 
     def complete(self, made: int) -> bool:
         """All that were looked for have answered, or it was tried often enough."""
@@ -47,6 +52,7 @@ class Meetings:
             name, peer, shown = done.result()
             self.met.setdefault(name, set()).add(peer)
             self.shown.add(shown)
+            self.last = time.monotonic()
         else:
             self.failed += bool(self.met)
             self.error = _words(failure)
@@ -55,14 +61,17 @@ class Meetings:
 async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
     """Asks again and again, each time from a new socket; what fails before the first answer does not count.
 
+    It takes until nobody has answered for ``timeout``, and ``STRETCH`` times that at most.
+
     ``{met: {name: [peers]}, shown: ["address port"], failed}``, and the ``error`` of a try that failed.
     """
     seen = Meetings(frozenset(check.get("wanted", ())), check["tries"])
     ways = ASKING[check["transport"]]
-    end = time.monotonic() + _WITHIN * timeout
+    patience = _WITHIN * timeout
+    limit = time.monotonic() + STRETCH * patience
     waiting: set[asyncio.Task[Exchange]] = set()
     made = 0
-    while not seen.complete(made) and time.monotonic() < end:
+    while not seen.complete(made) and time.monotonic() < min(end := seen.last + patience, limit):
         task = asyncio.create_task(ways[made % len(ways)](check["address"], check["port"]))
         task.add_done_callback(seen.note)
         waiting.add(task)
@@ -75,7 +84,7 @@ async def reach(check: dict[str, Any], timeout: float, progress: list[str]) -> d
         elif nobody_yet:
             await _cancelled({each for each in waiting if not each.done()})
         waiting = {each for each in waiting if not each.done()}
-    silent = await _drained(waiting, end)
+    silent = await _drained(waiting, min(seen.last + patience, limit))
     if silent:
         seen.failed += silent
         seen.error = "no answer"
@@ -167,3 +176,29 @@ def _words(failure: BaseException) -> str:
     if isinstance(failure, OSError):
         return errno.errorcode.get(failure.errno or 0, str(failure))
     return "an answer that no probe gives" if isinstance(failure, ValueError) else str(failure)
+
+
+async def silent(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
+    """``name`` of who answers within a short while, or as ``error`` why nobody does."""
+    try:
+        async with asyncio.timeout(min(SILENCE, _WITHIN * timeout)):
+            name, *_ = await ASKING[check["transport"]][0](check["address"], check["port"])
+        return {"name": name}
+    except TimeoutError:
+        return {"error": "no answer"}
+    except OSError as failure:
+        return {"error": _words(failure)}
+
+
+async def health(check: dict[str, Any], timeout: float, progress: list[str]) -> dict[str, Any]:
+    """``status`` of an answer over HTTP."""
+    start = time.monotonic()
+    reader, writer = await asyncio.open_connection(check["address"], check["port"])
+    try:
+        writer.write(b"GET /healthz HTTP/1.0\r\nHost: verify\r\n\r\n")
+        version, status, *_ = (await reader.readline()).split(None, 2)
+    finally:
+        writer.close()
+    if not version.startswith(b"HTTP/"):
+        raise ValueError("not HTTP")
+    return {"status": int(status), "seconds": time.monotonic() - start}
