@@ -42,7 +42,8 @@ struct remote {
 	__u32 uplink;          /* the device that it leaves by in the end */
 	__u32 overlay;         /* the VXLAN device, for what is handed over; 0: there is none */
 	__u16 transport;       /* enum transport */
-	__u16 neighbour;       /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
+	__u8 neighbour;        /* 1: the node is on the uplink's subnet; 0: the routes say what comes next */
+	__u8 host;             /* 1: this is an address of the node itself, not of its Pods */
 };
 
 /* A connection in one direction, as its packets carry it. Ports are 0 where the protocol has none. */

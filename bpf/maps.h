@@ -20,6 +20,15 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } endpoints SEC(".maps");
 
+/* This node's own address of each family: IPv4's at 0, IPv6's at 1. Written by the agent. Zero: it has none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct address);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} self SEC(".maps");
+
 /*
  * This node's Pods that have an IPv6 address, by its last 32 bits: that much of it, or a whole IPv4 address, fits
  * into the frame by which another node hands a client's packet over.

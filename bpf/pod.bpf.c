@@ -3,6 +3,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/external.h"
 #include "lib/forward.h"
 #include "lib/packet.h"
 #include "lib/refuse.h"
@@ -56,28 +57,13 @@ static __always_inline bool is_unnumbered(const struct packet *p)
 	return is_unspecified(&p->flow.source) && is_multicast(&p->flow.destination);
 }
 
-/* By its destination: a short cut, or the host's stack for the reason `otherwise`. */
-static __always_inline struct verdict send_on(struct __sk_buff *skb, const struct packet *p, enum reason otherwise)
-{
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	struct remote *remote;
-
-	if (local)
-		return hand_over(skb, p, local);
-	remote = find_remote(&p->flow.destination);
-	return remote ? send_to_node(skb, p, remote) : pass(otherwise);
-}
-
-/*
- * Translates the first packet of a flow to a Service. A Pod that is its own backend would take its own
- * address as source for a forgery, so there the Service itself speaks to it (N-09, S-52).
- */
+/* Translates the first packet of a flow to a Service. */
 static __always_inline struct verdict open_service(struct __sk_buff *skb, struct packet *p, __u32 service)
 {
+	struct flow_state state = { .becomes = p->flow, .kind = FLOW_TRANSLATED };
 	struct selection selection = {};
-	struct flow becomes = p->flow;
 
-	switch (choose(service, &p->flow.source, &selection)) {
+	switch (choose(service, &p->flow.source, NULL, &selection)) {
 	case CHOICE_REFUSE:
 		return refuse(skb, p, DROP_SERVICE_EMPTY);
 	case CHOICE_DROP:
@@ -85,15 +71,12 @@ static __always_inline struct verdict open_service(struct __sk_buff *skb, struct
 	default:
 		break;
 	}
-	if (same_address(&selection.backend.address, &p->flow.source))
-		becomes.source = p->flow.destination;
-	becomes.destination = selection.backend.address;
-	becomes.destination_port = selection.backend.port;
+	lead_to(&state, &selection);
 	if (has_ports(p))
-		find_port(&p->flow, &becomes);
-	note_translation(&p->flow, &becomes, &selection);
-	translate(skb, p, &becomes);
-	return send_on(skb, p, REASON_SERVICE);
+		find_port(&p->flow, &state.becomes);
+	note_flow(&p->flow, &state);
+	translate(skb, p, &state.becomes);
+	return ask(skb, p);
 }
 
 static __always_inline struct verdict judge_service(struct __sk_buff *skb, struct packet *p,
@@ -117,8 +100,22 @@ static __always_inline struct verdict judge_service(struct __sk_buff *skb, struc
 	if (service == SERVICE_NO_PORT)
 		return refuse(skb, p, DROP_SERVICE_PORT);
 	if (p->flow.protocol == IPPROTO_TCP && !p->opens)
-		return refuse(skb, p, DROP_SERVICE_FLOW);
+		return is_own(&p->flow.destination) ? pass(REASON_STACK) : refuse(skb, p, DROP_SERVICE_FLOW);
 	return open_service(skb, p, service);
+}
+
+/* To a Service, or from one, by what is known of the flow; false, and no change, where it has to be seen as new. */
+static __always_inline bool go_known(struct __sk_buff *skb, struct packet *p, struct known *known,
+				     struct verdict *verdict)
+{
+	bool answers = known->state && is_answer(known->state);
+
+	if (answer_known(skb, p, known, verdict))
+		return true;
+	if (!translate_known(skb, p, known))
+		return false;
+	*verdict = answers ? answer(skb, p) : ask(skb, p);
+	return true;
 }
 
 /* Everything but the sender is beyond doubt: it may be a short cut, a Service, or the host stack's. */
@@ -127,12 +124,13 @@ static __always_inline struct verdict judge_sent(struct __sk_buff *skb, struct p
 	const struct address *to = &p->flow.destination;
 	struct endpoint *local;
 	struct remote *remote;
+	struct verdict verdict;
 	struct known known;
 	enum reason reason;
 
 	look_up(skb, p, &known);
-	if (p->hop_limit > 1 && translate_known(skb, p, &known))
-		return send_on(skb, p, REASON_SERVICE);
+	if (p->hop_limit > 1 && go_known(skb, p, &known, &verdict))
+		return verdict;
 	local = bpf_map_lookup_elem(&endpoints, to);
 	remote = local ? NULL : find_remote(to);
 	if (!local && !remote)
@@ -141,7 +139,7 @@ static __always_inline struct verdict judge_sent(struct __sk_buff *skb, struct p
 		return pass(reason);
 	if (p->opens)
 		forget_earlier(p);
-	return local ? hand_over(skb, p, local) : send_to_node(skb, p, remote);
+	return local ? hand_in(skb, p, local) : send_to_node(skb, p, remote);
 }
 
 static __always_inline struct verdict judge_ip(struct __sk_buff *skb, struct packet *p)

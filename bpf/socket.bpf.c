@@ -131,6 +131,8 @@ static __always_inline bool is_for_service(struct bpf_sock_addr *ctx, struct req
 	request->client = find_client(ctx, &request->netns);
 	if (!request->client)
 		return false;
+	if (request->client->kind != CLIENT_NODE && is_loopback(&request->frontend.address))
+		return false; /* the Pod itself: host ports at 127.0.0.1 and ::1 are the node's */
 	address = address_of(request->client, &request->frontend.address);
 	request->service = find_service(&request->frontend, address, SIDE_INSIDE);
 	if (request->service == SERVICE_NO_PORT)
@@ -143,7 +145,7 @@ static __always_inline bool find_backend(const struct request *request, struct s
 {
 	const struct address *address = address_of(request->client, &request->frontend.address);
 
-	switch (choose(request->service, address, selection)) {
+	switch (choose(request->service, address, NULL, selection)) {
 	case CHOICE_BACKEND:
 		return true;
 	case CHOICE_DROP: /* from_pod and to_uplink drop it, and say why */

@@ -1,43 +1,116 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* The hooks on the devices that lead to other nodes: the uplinks and the overlay. */
 #include <linux/bpf.h>
+#include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/external.h"
 #include "lib/forward.h"
 #include "lib/packet.h"
 #include "lib/verdict.h"
 
+static __always_inline bool is_node(const struct remote *remote, const struct address *address)
+{
+	return remote && same_address(&remote->node, address);
+}
+
+/* To a Pod here, or into the cluster by this node, or into the node itself. */
+static __always_inline struct verdict let_in(struct __sk_buff *skb, struct packet *p)
+{
+	struct verdict verdict = pass(REASON_STACK);
+
+	if (!bpf_map_lookup_elem(&endpoints, &p->flow.destination))
+		return enter(skb, p);
+	deliver(skb, p, &verdict);
+	return verdict;
+}
+
+/* What a node handed over, or handed back, out of its frame. */
+static __always_inline struct verdict receive(struct __sk_buff *skb, struct packet *p,
+					      const struct arrival *arrival)
+{
+	struct verdict verdict = drop(DROP_HANDOVER_SENDER);
+
+	if (is_handed_over(p))
+		take_over(skb, p, arrival, &verdict);
+	else
+		take_back(skb, p, &arrival->node, &verdict);
+	return verdict;
+}
+
 /*
- * A frame of the overlay. Whatever is wrong with it is left to the VXLAN device and from_overlay, who
- * drop it with a reason.
+ * Makes `p`, the headers of an overlay's packet, those of what is in it. False where that is not IP, or from a host
+ * that is not the node which it would have to be from, or sent to an address that we do not tell that node.
  */
-static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct packet *outer)
+__noinline int look_inside(struct __sk_buff *skb, struct packet *p, struct arrival *arrival)
 {
 	struct packet inner = {};
+	struct remote *remote;
+
+	if (!p || !arrival || parse_at(skb, &inner, INNER_FRAME) != PARSED_IP)
+		return false;
+	remote = find_remote(is_between_nodes(&inner) ? &p->flow.source : &inner.flow.source);
+	if (!is_node(remote, &p->flow.source) || !same_address(&remote->source, &p->flow.destination))
+		return false;
+	arrival->node = p->flow.source;
+	*p = inner;
+	return true;
+}
+
+static __always_inline bool take_out(struct __sk_buff *skb, struct packet *p)
+{
+	if (!decapsulate(skb, p))
+		return false;
+	move_up(p, INNER_FRAME);
+	return true;
+}
+
+/* A frame for a Pod here, from another node or its Pods. */
+__noinline int deliver_frame(struct __sk_buff *skb, struct packet *p, struct verdict *verdict)
+{
+	struct endpoint *local;
 	struct known known;
 	enum reason reason;
 
-	if (parse_at(skb, &inner, INNER_FRAME) != PARSED_IP)
-		return pass(REASON_STACK);
-
-	struct remote *remote = find_remote(&inner.flow.source);
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &inner.flow.destination);
-	if (!remote || !local || !same_address(&remote->node, &outer->flow.source) ||
-	    !same_address(&remote->source, &outer->flow.destination))
-		return pass(REASON_STACK);
-	look_up(skb, &inner, &known);
-	if (needs_stack(&inner, &known, &reason))
-		return pass(reason);
-	if (!decapsulate(skb, &inner))
-		return pass(REASON_STACK);
-	move_up(&inner, INNER_FRAME);
-	if (!translate_known(skb, &inner, &known) && inner.opens)
-		forget_earlier(&inner);
-	return hand_over(skb, &inner, local);
+	if (!p || !verdict)
+		return 0;
+	local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	if (!local)
+		return 0;
+	look_up(skb, p, &known);
+	if (needs_stack(p, &known, &reason)) {
+		*verdict = pass(reason);
+		return 0;
+	}
+	if (!take_out(skb, p))
+		return 0;
+	if (!translate_known(skb, p, &known) && p->opens)
+		forget_earlier(p);
+	*verdict = hand_in(skb, p, local);
+	return 0;
 }
 
-/* From another node or Pod of the cluster to a Pod here. All else needs the host's stack: masquerading
- * tracks the outside's connections in both directions. */
+/* Whatever is wrong with a frame is left to the VXLAN device and from_overlay, who drop it with a reason. */
+static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct packet *p)
+{
+	struct verdict verdict = pass(REASON_STACK);
+	struct arrival arrival = {};
+
+	if (!look_inside(skb, p, &arrival))
+		return verdict;
+	if (!is_between_nodes(p)) {
+		deliver_frame(skb, p, &verdict);
+		return verdict;
+	}
+	if (bpf_skb_load_bytes(skb, INNER_FRAME, &arrival.target, sizeof(arrival.target)) || !take_out(skb, p))
+		return verdict;
+	return receive(skb, p, &arrival);
+}
+
+/*
+ * From another node or Pod of the cluster to a Pod here. What the outside sends to a Pod needs the host's stack, which
+ * tracks connections that it masquerades in both directions.
+ */
 static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, struct packet *p)
 {
 	if (parse(skb, p) != PARSED_IP)
@@ -45,10 +118,10 @@ static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, s
 	if (is_plain_vxlan(skb, p))
 		return judge_vxlan(skb, p);
 
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	if (!local || is_link_local(&p->flow.destination) || !find_remote(&p->flow.source))
+	if (is_link_local(&p->flow.destination) ||
+	    (bpf_map_lookup_elem(&endpoints, &p->flow.destination) && !find_remote(&p->flow.source)))
 		return pass(REASON_STACK);
-	return deliver(skb, p, local);
+	return let_in(skb, p);
 }
 
 SEC("tc")
@@ -60,40 +133,50 @@ int from_uplink(struct __sk_buff *skb)
 	return finish(skb, &p, HOOK_FROM_UPLINK, verdict);
 }
 
-static __always_inline bool read_tunnel_key(struct __sk_buff *skb, struct bpf_tunnel_key *key,
-					    struct address *sender)
+/* Which node sent what the VXLAN device opened; what it returns is a reason to drop it, or REASON_OVERLAY. */
+__noinline int read_sender(struct __sk_buff *skb, struct address *sender)
 {
-	if (!bpf_skb_get_tunnel_key(skb, key, sizeof(*key), 0)) {
-		*sender = ipv4_mapped(bpf_htonl(key->remote_ipv4));
-		return true;
-	}
-	if (!bpf_skb_get_tunnel_key(skb, key, sizeof(*key), BPF_F_TUNINFO_IPV6)) {
-		__builtin_memcpy(sender, key->remote_ipv6, sizeof(*sender));
-		return true;
-	}
-	return false;
+	struct bpf_tunnel_key key = {};
+
+	if (!sender)
+		return DROP_OVERLAY_SENDER;
+	if (!bpf_skb_get_tunnel_key(skb, &key, sizeof(key), 0))
+		*sender = ipv4_mapped(bpf_htonl(key.remote_ipv4));
+	else if (!bpf_skb_get_tunnel_key(skb, &key, sizeof(key), BPF_F_TUNINFO_IPV6))
+		__builtin_memcpy(sender, key.remote_ipv6, sizeof(*sender));
+	else
+		return DROP_OVERLAY_SENDER;
+	return key.tunnel_id == overlay_vni ? REASON_OVERLAY : DROP_OVERLAY_VNI;
+}
+
+/* The frame's MAC says something else than a MAC, and the device took it for somebody else's. */
+static __always_inline struct verdict receive_from_device(struct __sk_buff *skb, struct packet *p,
+							  struct arrival *arrival)
+{
+	if (!is_node(find_remote(&arrival->node), &arrival->node) ||
+	    bpf_skb_load_bytes(skb, 0, &arrival->target, sizeof(arrival->target)))
+		return drop(DROP_HANDOVER_SENDER);
+	bpf_skb_change_type(skb, PACKET_HOST);
+	return receive(skb, p, arrival);
 }
 
 /* Nobody but a node may speak for its Pods: the outer sender is checked against the inner source. */
 static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, struct packet *p)
 {
-	struct bpf_tunnel_key key = {};
-	struct address sender;
+	struct arrival arrival = {};
 	enum parsed parsed = parse(skb, p);
+	enum reason reason;
 
 	if (parsed != PARSED_IP)
 		return drop(parsed == PARSED_MALFORMED ? DROP_MALFORMED : DROP_NOT_IP);
-	if (!read_tunnel_key(skb, &key, &sender))
+	reason = read_sender(skb, &arrival.node);
+	if (reason != REASON_OVERLAY)
+		return drop(reason);
+	if (is_between_nodes(p))
+		return receive_from_device(skb, p, &arrival);
+	if (!is_node(find_remote(&p->flow.source), &arrival.node))
 		return drop(DROP_OVERLAY_SENDER);
-	if (key.tunnel_id != overlay_vni)
-		return drop(DROP_OVERLAY_VNI);
-
-	struct remote *remote = find_remote(&p->flow.source);
-	if (!remote || !same_address(&remote->node, &sender))
-		return drop(DROP_OVERLAY_SENDER);
-
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	return local ? deliver(skb, p, local) : pass(REASON_STACK);
+	return let_in(skb, p);
 }
 
 SEC("tc")
@@ -106,13 +189,21 @@ int from_overlay(struct __sk_buff *skb)
 }
 
 /*
- * What the host's stack sends out. What it sends from a Pod here to another node or its Pods is noted. A
- * Service's address means nothing out there: whoever sends to it on this node and has a socket is translated
- * before (S-29).
+ * What the host's stack sends out. This node itself may be a Service's backend, whose answers are translated. What
+ * the stack sends from a Pod here to another node or its Pods is noted. A Service's address means nothing out there:
+ * whoever sends to it on this node and has a socket is translated before (S-29).
  */
 static __always_inline struct verdict see_off(struct __sk_buff *skb, struct packet *p)
 {
+	struct verdict verdict;
+	struct known known;
+
 	if (parse(skb, p) != PARSED_IP)
+		return pass(REASON_DELIVERED);
+	look_up(skb, p, &known);
+	if (answer_known(skb, p, &known, &verdict))
+		return verdict;
+	if (is_translated(&known) && is_answer(known.state) && translate_known(skb, p, &known))
 		return pass(REASON_DELIVERED);
 	if (in_service_cidr(&p->flow.destination))
 		return drop(DROP_SERVICE_HOST);

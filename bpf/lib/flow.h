@@ -87,40 +87,58 @@ static __always_inline bool is_translated(const struct known *known)
 	return known->state && known->state->kind == FLOW_TRANSLATED;
 }
 
+/* In the place of a set's number: another node has chosen. */
+#define SET_OF_OTHER_NODE 0xffffffff
+
 /* Translations towards a backend name a set; those of its answers do not. */
 static __always_inline bool is_answer(const struct flow_state *state)
 {
 	return !state->set;
 }
 
-/* A function of its own for its stack: older kernels count each in steps of 32 bytes, and allow 512 in all. */
-__noinline int note_answers(const struct flow *flow, const struct flow *becomes, __u32 service)
+/*
+ * The answers to `flow` come back from the backend as `state` says. A function of its own for its stack: older
+ * kernels count each in steps of 32 bytes, and allow 512 in all.
+ */
+__noinline int note_answers(const struct flow *flow, const struct flow_state *state)
 {
-	struct flow_state state = { .service = service, .used = seconds(), .kind = FLOW_TRANSLATED };
+	struct flow_state answers = { .used = seconds(), .kind = FLOW_TRANSLATED };
 	struct flow key;
 
-	if (!flow || !becomes)
+	if (!flow || !state)
 		return 0;
-	key = answer_to(becomes);
-	state.becomes = answer_to(flow);
-	bpf_map_update_elem(&flows, &key, &state, BPF_ANY);
+	answers.service = state->service;
+	if (state->kind == FLOW_TAKEN_OVER) {
+		answers.kind = FLOW_HANDED_BACK;
+		answers.node = state->node;
+	}
+	answers.becomes = answer_to(flow);
+	key = answer_to(&state->becomes);
+	bpf_map_update_elem(&flows, &key, &answers, BPF_ANY);
 	return 0;
 }
 
-/* From now on `flow` goes to the backend as `becomes`, and its answers come back. */
-static __always_inline void note_translation(const struct flow *flow, const struct flow *becomes,
-					     const struct selection *selection)
+/* From now on `flow` goes to the backend as `state` says, and its answers come back. */
+static __always_inline void note_flow(const struct flow *flow, const struct flow_state *state)
 {
-	struct flow_state state = {
-		.becomes = *becomes,
-		.service = selection->service,
-		.set = selection->set,
-		.used = seconds(),
-		.kind = FLOW_TRANSLATED,
-	};
+	if (state->kind != FLOW_HANDED_OVER) /* the backend's node sees to these */
+		note_answers(flow, state);
+	bpf_map_update_elem(&flows, flow, state, BPF_ANY);
+}
 
-	note_answers(flow, becomes, selection->service);
-	bpf_map_update_elem(&flows, flow, &state, BPF_ANY);
+/*
+ * Whom the flow goes to, and who has chosen. A Pod that is its own backend would take its own address as source
+ * for a forgery, so there the Service itself speaks to it (N-09, S-52).
+ */
+static __always_inline void lead_to(struct flow_state *state, const struct selection *selection)
+{
+	if (same_address(&selection->backend.address, &state->becomes.source))
+		state->becomes.source = state->becomes.destination;
+	state->becomes.destination = selection->backend.address;
+	state->becomes.destination_port = selection->backend.port;
+	state->service = selection->service;
+	state->set = selection->set;
+	state->used = seconds();
 }
 
 static __always_inline bool same_flow(const struct flow *a, const struct flow *b)
@@ -149,7 +167,7 @@ __noinline int find_port(const struct flow *flow, struct flow *becomes)
 	for (int i = 0; i < PORT_TRIES; i++) {
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
-		if (!taken || taken->kind != FLOW_TRANSLATED || same_flow(&taken->becomes, &back))
+		if (!taken || taken->kind == FLOW_OF_STACK || same_flow(&taken->becomes, &back))
 			return 0;
 		becomes->source_port = bpf_htons(FIRST_PORT + bpf_get_prandom_u32() % PORTS);
 	}
@@ -180,6 +198,7 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 {
 	struct frontend frontend = frontend_of(&p->flow);
 	struct backend backend;
+	struct lead *lead;
 	__u32 set;
 
 	if (p->flow.protocol != IPPROTO_UDP && !p->opens)
@@ -187,7 +206,8 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	set = present_set(state->service);
 	if (set == state->set && !p->opens)
 		return true;
-	if (find_service(&frontend, &p->flow.source, SIDE_INSIDE) != state->service)
+	lead = find_lead(&frontend);
+	if (!lead || (lead->inside != state->service && lead->outside != state->service))
 		return false;
 	if (set == state->set)
 		return true;
@@ -207,8 +227,8 @@ static __always_inline void keep_fresh(const struct packet *p, struct flow_state
 	if (!p->opens && seconds_since(state->used) < FLOW_REFRESH)
 		return;
 	state->used = seconds();
-	if (!is_answer(state))
-		note_answers(&p->flow, &state->becomes, state->service);
+	if (!is_answer(state) && state->kind != FLOW_HANDED_OVER)
+		note_answers(&p->flow, state);
 }
 
 /* Datagrams with the ends of a flow that has not been used for long are of another one. */

@@ -18,6 +18,8 @@
 
 /* On a packet that a short cut sends to a device: the egress hook there need not look at it. */
 #define MARK_SHORT_CUT 0x74756c6c
+/* On a packet for the host's stack, which is to give it the node's address: its backend is outside the cluster. */
+#define MARK_MASQUERADE 0x74756c6d
 
 static __always_inline struct remote *find_remote(const struct address *address)
 {
@@ -27,7 +29,7 @@ static __always_inline struct remote *find_remote(const struct address *address)
 }
 
 /* Into the Pod's network namespace without passing the host's stack or the queue of its veth. */
-static __always_inline struct verdict hand_over(struct __sk_buff *skb, const struct packet *p,
+static __always_inline struct verdict hand_in(struct __sk_buff *skb, const struct packet *p,
 						const struct endpoint *endpoint)
 {
 	decrement_hop_limit(skb, p);
@@ -51,8 +53,11 @@ static __always_inline int to_uplink_of(struct __sk_buff *skb, const struct remo
 	return bpf_redirect_neigh(remote->uplink, &next_hop, sizeof(next_hop), 0);
 }
 
-/* By the VXLAN device, which makes the outer headers from what it is told here. */
-static __always_inline struct verdict send_by_device(struct __sk_buff *skb, const struct remote *remote)
+/*
+ * By the VXLAN device, which makes the outer headers from what it is told here; false, if it cannot. The MACs of the
+ * frame are the caller's to set.
+ */
+static __always_inline bool tell_device(struct __sk_buff *skb, const struct remote *remote)
 {
 	struct bpf_tunnel_key key = { .tunnel_id = overlay_vni, .tunnel_ttl = OUTER_TTL };
 	__u64 flags = BPF_F_ZERO_CSUM_TX;
@@ -65,7 +70,12 @@ static __always_inline struct verdict send_by_device(struct __sk_buff *skb, cons
 		__builtin_memcpy(key.local_ipv6, &remote->source, sizeof(remote->source));
 		flags = BPF_F_TUNINFO_IPV6; /* with a checksum: RFC 6935 has conditions for leaving it out */
 	}
-	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags))
+	return !bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags);
+}
+
+static __always_inline struct verdict send_by_device(struct __sk_buff *skb, const struct remote *remote)
+{
+	if (!tell_device(skb, remote))
 		return pass(REASON_STACK);
 	set_macs(skb, gateway_mac, overlay_source_mac);
 	skb->mark = MARK_SHORT_CUT;
@@ -111,16 +121,24 @@ static __always_inline bool needs_stack(const struct packet *p, const struct kno
 }
 
 /* To a Pod of this node, from where nothing but a Pod of ours could be meant. */
-static __always_inline struct verdict deliver(struct __sk_buff *skb, struct packet *p,
-					      const struct endpoint *endpoint)
+__noinline int deliver(struct __sk_buff *skb, struct packet *p, struct verdict *verdict)
 {
+	struct endpoint *local;
 	struct known known;
 	enum reason reason;
 
+	if (!p || !verdict)
+		return 0;
+	local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	if (!local)
+		return 0;
 	look_up(skb, p, &known);
-	if (needs_stack(p, &known, &reason))
-		return pass(reason);
+	if (needs_stack(p, &known, &reason)) {
+		*verdict = pass(reason);
+		return 0;
+	}
 	if (!translate_known(skb, p, &known) && p->opens)
 		forget_earlier(p);
-	return hand_over(skb, p, endpoint);
+	*verdict = hand_in(skb, p, local);
+	return 0;
 }

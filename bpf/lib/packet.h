@@ -56,6 +56,14 @@ static __always_inline bool is_ipv4_mapped(const struct address *a)
 	return !a->word[0] && !a->word[1] && a->word[2] == bpf_htonl(0xffff);
 }
 
+/* 127.0.0.0/8 and ::1. */
+static __always_inline bool is_loopback(const struct address *a)
+{
+	if (is_ipv4_mapped(a))
+		return (a->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !(a->word[0] | a->word[1] | a->word[2]) && a->word[3] == bpf_htonl(1);
+}
+
 static __always_inline bool is_unspecified(const struct address *a)
 {
 	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
@@ -314,10 +322,11 @@ static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const str
 	}
 }
 
-static __always_inline void set_macs(struct __sk_buff *skb, const volatile __u8 *destination,
-				     const volatile __u8 *source)
+/* Of the frame that begins at `offset`. */
+static __always_inline void set_macs_at(struct __sk_buff *skb, __u32 offset, const volatile __u8 *destination,
+					const volatile __u8 *source)
 {
-	struct ethhdr *eth = at(skb, 0, sizeof(*eth));
+	struct ethhdr *eth = at(skb, offset, sizeof(*eth));
 
 	if (!eth)
 		return;
@@ -325,4 +334,10 @@ static __always_inline void set_macs(struct __sk_buff *skb, const volatile __u8 
 		eth->h_dest[i] = destination[i];
 		eth->h_source[i] = source[i];
 	}
+}
+
+static __always_inline void set_macs(struct __sk_buff *skb, const volatile __u8 *destination,
+				     const volatile __u8 *source)
+{
+	set_macs_at(skb, 0, destination, source);
 }

@@ -96,15 +96,11 @@ static __always_inline struct ipv6hdr ipv6_header(const struct flow *flow, __u32
 	return ip;
 }
 
-/* Puts `length` bytes in the place of the packet behind the Ethernet header, and sends it where it came from. */
-static __always_inline bool send_back(struct __sk_buff *skb, const struct packet *p, const void *packet,
-				      __u32 length)
+/* Puts `length` bytes in the place of the packet behind the Ethernet header. */
+static __always_inline bool replace(struct __sk_buff *skb, const void *packet, __u32 length)
 {
-	if (bpf_skb_change_tail(skb, ETH_HLEN + length, 0) ||
-	    bpf_skb_store_bytes(skb, ETH_HLEN, packet, length, BPF_F_RECOMPUTE_CSUM))
-		return false;
-	set_macs(skb, p->mac, gateway_mac);
-	return bpf_redirect_peer(skb->ifindex, 0) == TC_ACT_REDIRECT;
+	return !bpf_skb_change_tail(skb, ETH_HLEN + length, 0) &&
+	       !bpf_skb_store_bytes(skb, ETH_HLEN, packet, length, BPF_F_RECOMPUTE_CSUM);
 }
 
 /* A reset that the sender of `theirs` believes (RFC 9293, section 3.5.2). */
@@ -135,7 +131,7 @@ static __noinline bool reset_ipv4(struct __sk_buff *skb, const struct packet *p,
 
 	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
 				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
-	return send_back(skb, p, &packet, sizeof(packet));
+	return replace(skb, &packet, sizeof(packet));
 }
 
 static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
@@ -147,7 +143,7 @@ static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p,
 
 	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
 				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
-	return send_back(skb, p, &packet, sizeof(packet));
+	return replace(skb, &packet, sizeof(packet));
 }
 
 /* Nothing answers a reset: RFC 9293 says so. */
@@ -181,7 +177,7 @@ static __noinline bool unreachable_ipv4(struct __sk_buff *skb, const struct pack
 	    bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, quoted))
 		return false;
 	packet.icmp.checksum = fold(sum_of(&packet.icmp, length, 0));
-	return send_back(skb, p, &packet, sizeof(packet.ip) + length);
+	return replace(skb, &packet, sizeof(packet.ip) + length);
 }
 
 static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct packet *p)
@@ -197,11 +193,14 @@ static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct pack
 		return false;
 	packet.icmp.checksum =
 		fold(sum_of(&packet.icmp, length, pseudo_sum(&p->flow, length, IPPROTO_ICMPV6)));
-	return send_back(skb, p, &packet, sizeof(packet.ip) + length);
+	return replace(skb, &packet, sizeof(packet.ip) + length);
 }
 
-/* Whether the refusal is on its way. Of a packet in fragments only the first is answered (RFC 1122, 3.2.2). */
-__noinline int send_refusal(struct __sk_buff *skb, const struct packet *p)
+/*
+ * Makes the refusal out of the packet; false where there is none to make. Of a packet in fragments only the first is
+ * answered (RFC 1122, 3.2.2).
+ */
+__noinline int make_refusal(struct __sk_buff *skb, const struct packet *p)
 {
 	if (!p || p->later)
 		return false;
@@ -213,5 +212,8 @@ __noinline int send_refusal(struct __sk_buff *skb, const struct packet *p)
 /* Refuses a packet that a Pod sent, which is counted as dropped for `reason`. */
 static __always_inline struct verdict refuse(struct __sk_buff *skb, const struct packet *p, enum reason reason)
 {
-	return (struct verdict){ send_refusal(skb, p) ? TC_ACT_REDIRECT : TC_ACT_SHOT, reason };
+	if (!make_refusal(skb, p))
+		return drop(reason);
+	set_macs(skb, p->mac, gateway_mac);
+	return (struct verdict){ bpf_redirect_peer(skb->ifindex, 0), reason };
 }

@@ -183,14 +183,62 @@ static __always_inline void stay(const struct affinity_key *key, struct selectio
 		selection->backend = value.backend;
 }
 
-static __always_inline bool pick(const struct backend_set *set, struct selection *selection)
+/* One round of MurmurHash3 for 32 bits (Austin Appleby, public domain), and its end. */
+static __always_inline __u32 mix(__u32 hash, __u32 word)
 {
-	struct slot slot = {
-		.set = selection->set,
-		.index = (__u64)bpf_get_prandom_u32() * set->count >> 32,
-	};
-	struct backend *backend = bpf_map_lookup_elem(&backends, &slot);
+	word *= 0xcc9e2d51;
+	word = word << 15 | word >> 17;
+	hash ^= word * 0x1b873593;
+	hash = hash << 13 | hash >> 19;
+	return hash * 5 + 0xe6546b64;
+}
 
+static __always_inline __u32 finish_mix(__u32 hash)
+{
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+/* The same on every node: of the whole flow or, for a Service with affinity, of the client alone. */
+static __always_inline __u32 hash_of(const struct flow *flow, bool client_alone)
+{
+	__u32 hash = 0;
+
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, flow->source.word[i]);
+	if (client_alone)
+		return finish_mix(hash);
+	for (int i = 0; i < 4; i++)
+		hash = mix(hash, flow->destination.word[i]);
+	hash = mix(hash, (__u32)flow->source_port << 16 | flow->destination_port);
+	return finish_mix(mix(hash, flow->protocol));
+}
+
+/* Which backend of the set a hash leads to: by the set's ring, so that few flows move when the set changes. */
+static __always_inline __u32 index_by_hash(const struct backend_set *set, __u32 hash)
+{
+	__u32 slot = (__u64)hash * set->ring_size >> 32;
+	__u32 entry = set->ring + slot / SLOTS_PER_ENTRY;
+	struct ring_entry *found = set->ring_size ? bpf_map_lookup_elem(&rings, &entry) : NULL;
+
+	return found ? found->backend[slot % SLOTS_PER_ENTRY] : (__u64)hash * set->count >> 32;
+}
+
+/* At random or, for a flow from outside, alike on every node that it may enter by. */
+static __always_inline bool pick(const struct backend_set *set, const struct flow *alike,
+				 struct selection *selection)
+{
+	struct slot slot = { .set = selection->set };
+	struct backend *backend;
+
+	if (alike)
+		slot.index = index_by_hash(set, hash_of(alike, set->affinity));
+	else
+		slot.index = (__u64)bpf_get_prandom_u32() * set->count >> 32;
+	backend = bpf_map_lookup_elem(&backends, &slot);
 	if (backend)
 		selection->backend = *backend;
 	return backend;
@@ -204,8 +252,11 @@ static __always_inline void count_hit(__u32 service)
 		*hits += 1;
 }
 
-/* Chooses a backend of `service`, an index into `services`, for a new connection of `client`. */
-static __always_inline enum choice choose(__u32 service, const struct address *client,
+/*
+ * Chooses a backend of `service`, an index into `services`, for a new connection of `client`. `alike`: the flow, if
+ * other nodes are to choose the same for it.
+ */
+static __always_inline enum choice choose(__u32 service, const struct address *client, const struct flow *alike,
 					  struct selection *selection)
 {
 	struct affinity_key key = { .client = *client };
@@ -220,7 +271,7 @@ static __always_inline enum choice choose(__u32 service, const struct address *c
 		return set->on_empty == ON_EMPTY_DROP ? CHOICE_DROP : CHOICE_REFUSE;
 	key.service = set->service;
 	if (!set->affinity || !stays(&key, set, selection)) {
-		if (!pick(set, selection))
+		if (!pick(set, alike, selection))
 			return CHOICE_REFUSE;
 		if (set->affinity)
 			stay(&key, selection);
