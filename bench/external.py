@@ -13,7 +13,7 @@ from bench.outside import HERE, ROUTER, THERE, WIRE, WORLD, Site
 from bench.services import MODES, Way
 from bench.statistics import Figure, ratios
 from tulle.lab.spec import Family
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 
 FEW, MANY, NFT = 1, 10_000, 5_000
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
@@ -151,7 +151,7 @@ def _tulle(folder: Path, stack: ExitStack, program: Path, cpu: str, count: int) 
         _serve(site, program, cpu, stack)
         first = [services.ends([pod], int(PORT)) for pod in site.pods]
         for node in made:
-            datapath = Datapath(node.bpffs, 84, 4789)
+            datapath = Datapath(node.bpffs, DatapathSettings())
             stack.callback(datapath.close)
             services.fill(datapath, max(count, size), first, objects.load_balanced)
         ways |= _to_ports(_with(_HERE, max(count, size)), site, HERE)

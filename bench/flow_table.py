@@ -18,7 +18,7 @@ from bench.statistics import Figure
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import call
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 
 MILLION = 1_000_000
 _HELD = 500
@@ -95,7 +95,7 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
     samples = _Samples()
     with ExitStack() as stack:
         site, (node,) = outside.tulle(folder, stack, 1, lay=nodes.one_wire)
-        datapath = Datapath(node.bpffs, 84, 4789)
+        datapath = Datapath(node.bpffs, DatapathSettings())
         stack.callback(datapath.close)
         first = [services.ends(site.pods, port) for port in (*[int(PORT)] * _LOADS, _HELD_PORT)]
         services.fill(datapath, len(first), first, objects.load_balanced)

@@ -148,7 +148,7 @@ class _Watched:
 
     def __init__(self, pinned: Pinned) -> None:
         self._entries = Entries(pinned.contract)
-        self._frontends = pinned.open("frontends", 4)
+        self._frontends = pinned.open("frontends", pinned.contract.layout("lead").size)
         self._services = pinned.open("services", 4)
         self._backends = pinned.open("backends", BACKEND_SIZE)
 
@@ -168,7 +168,9 @@ class _Watched:
     def index(self, number: int) -> bytes | None:
         """A Service's index in ``services``; None if it is not there yet."""
         address = to_bytes(ip_address(objects.cluster_ip(number, "ipv4")))
-        return self._frontends.get(self._entries.frontend(Frontend(address, objects.PORT, PROTOCOLS["TCP"])))
+        frontend = self._entries.frontend(Frontend(address, objects.PORT, PROTOCOLS["TCP"]))
+        lead = self._frontends.get(frontend)
+        return self._entries.number(self._entries.read_lead(lead).inside) if lead else None
 
     def word(self, index: bytes) -> bytes:
         """What changes when the Service does."""

@@ -23,7 +23,7 @@ from tulle.kube.cache import Change
 from tulle.lab import cgroup
 from tulle.lab.spec import Family
 from tulle.model.services import EndpointSlice, Service
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.table import Table
 from tulle.pod_to_service.tracker import Tracker
@@ -181,7 +181,7 @@ def _tulle(node: Node, name: str, services: int, stack: ExitStack, program: Path
     server, addresses = node.pod("server")
     for port in (PORT, _DIRECT):
         serve(server, program, cpu, stack, port)
-    fill(Datapath(node.bpffs, 84, 4789), services, [ends([addresses], int(PORT))])
+    fill(Datapath(node.bpffs, DatapathSettings()), services, [ends([addresses], int(PORT))])
     virtual = tuple(objects.cluster_ip(0, family) for family in _BOTH)
     return {
         _beside(name): Way(client, node.group, addresses, int(_DIRECT)),

@@ -15,7 +15,7 @@ from bench.holding import Held
 from bench.outside import WORLD, Site
 from bench.statistics import Figure
 from tulle.lab.spec import Family
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 
 VIPS = ("198.51.100.80", "2001:db8:80::80")
 _NODES = 3
@@ -33,7 +33,7 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
     with ExitStack() as stack:
         site, made = outside.tulle(folder, stack, _NODES)
         for node, server in zip(made, site.servers, strict=True):
-            datapath = Datapath(node.bpffs, 84, 4789)
+            datapath = Datapath(node.bpffs, DatapathSettings())
             stack.callback(datapath.close)
             services.fill(datapath, 1, [services.ends(site.pods, _PORT)], _balanced)
             holding.serve(server, _PORT, node.host.name[-1], stack)

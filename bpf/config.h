@@ -29,6 +29,7 @@ const volatile __u32 external_traffic = EXTERNAL_HANDOVER;
 const volatile struct contract_types {
 	struct drop_event drop_event;
 	enum contract contract;
+	enum mark mark;
 	enum flow_kind flow_kind;
 	enum service_index service_index;
 	enum on_empty on_empty;

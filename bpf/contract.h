@@ -11,6 +11,12 @@
 /* The pin folder carries this number: raise it when a struct or a map changes its shape. */
 enum contract { CONTRACT_VERSION = 3 };
 
+/* What a packet is marked with, for hooks and rules that see it later on its way through this node. */
+enum mark {
+	MARK_SHORT_CUT = 0x74756c6c,  /* sent to a device by a short cut: the egress hook need not look at it */
+	MARK_MASQUERADE = 0x74756c6d, /* to the outside: the host's stack is to give it the node's address */
+};
+
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d. */
 struct address {
 	__be32 word[4];

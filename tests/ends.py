@@ -3,7 +3,8 @@
 ``serve <name> <protocol> <port>`` prints ``ready`` and answers each request with its name and the client's
 address and port. ``ask <how> <address> <port> <times> <size>`` prints a JSON line for each request: ``name``,
 ``seen`` (the client as the server saw it), ``peer`` (whom the client's socket shows), ``error``, ``seconds``.
-``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line. ``load <host> <port>``
+``keep <address> <port>`` asks by one connected UDP socket whenever it reads a line; ``converse`` does so by one TCP
+connection, with a server of the protocol ``tcp-lines``, which answers each line of a connection. ``load <host> <port>``
 uses new TCP connections, one after the other, until its input ends; it resolves the host for each, and
 prints how often it was answered by whom, and every failure. ``mode <address> <port>`` prints ``socket`` where
 connect() was led to another port than that, ``packet`` where the kernel knows of no other.
@@ -20,6 +21,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,16 +30,19 @@ LONGEST_LOAD = 60.0
 
 
 def serve(name: str, protocol: str, port: int) -> None:
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     server = socket.socket(socket.AF_INET6, kind)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     server.bind(("::", port))
-    if protocol == "tcp":
+    if protocol != "udp":
         server.listen(64)
     print("ready", flush=True)
     while True:
-        if protocol == "tcp":
+        if protocol == "tcp-lines":
+            connection, client = server.accept()
+            threading.Thread(target=answer_lines, args=(name, connection), daemon=True).start()
+        elif protocol == "tcp":
             connection, client = server.accept()
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(PATIENCE)
@@ -46,6 +51,12 @@ def serve(name: str, protocol: str, port: int) -> None:
         else:
             data, client = server.recvfrom(65536)
             server.sendto(answer(name, client, len(data)), client)
+
+
+def answer_lines(name: str, connection: socket.socket) -> None:
+    with connection, contextlib.suppress(OSError), connection.makefile("rb") as lines:
+        for _ in lines:
+            connection.sendall(f"{name}\n".encode())
 
 
 def answer(name: str, client: tuple[str, int], size: int) -> bytes:
@@ -107,6 +118,18 @@ def keep_asking(address: str, port: int) -> None:
                 print(errno.errorcode.get(error.errno or 0, "timeout"), flush=True)
 
 
+def converse(address: str, port: int) -> None:
+    """One TCP connection: a line for each line of the input, and what came of it."""
+    with socket.create_connection((address, port), 5) as client, client.makefile("rb") as answers:
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            try:
+                client.sendall(b"?\n")
+                print(answers.readline().decode().strip() or "closed", flush=True)
+            except OSError as error:
+                print(errno.errorcode.get(error.errno or 0, "timeout"), flush=True)
+
+
 def load(host: str, port: int) -> None:
     """Says ``begun`` after the first answer."""
     answered: dict[str, int] = {}
@@ -162,6 +185,8 @@ if __name__ == "__main__":
         serve(rest[0], rest[1], int(rest[2]))
     elif verb == "keep":
         keep_asking(rest[0], int(rest[1]))
+    elif verb == "converse":
+        converse(rest[0], int(rest[1]))
     elif verb == "mode":
         print(mode(rest[0], int(rest[1])))
     elif verb == "load":

@@ -282,17 +282,16 @@ static __always_inline bool is_idle(const struct flow_state *state, __u8 protoco
 __noinline int take_source(const struct flow *flow, struct flow *becomes)
 {
 	struct flow_state *taken;
-	struct flow back, key;
+	struct flow key;
 
 	if (!flow || !becomes)
 		return false;
 	becomes->source = own_address(is_ipv4_mapped(&flow->source));
-	back = answer_to(flow);
 	for (int i = 0; i < SNAT_TRIES; i++) {
 		becomes->source_port = bpf_htons(SNAT_FIRST_PORT + bpf_get_prandom_u32() % SNAT_PORTS);
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
-		if (!taken || same_flow(&taken->becomes, &back) || is_idle(taken, flow->protocol))
+		if (!taken || is_back(&taken->becomes, flow) || is_idle(taken, flow->protocol))
 			return true;
 	}
 	return false;

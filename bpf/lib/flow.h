@@ -141,10 +141,11 @@ static __always_inline void lead_to(struct flow_state *state, const struct selec
 	state->used = seconds();
 }
 
-static __always_inline bool same_flow(const struct flow *a, const struct flow *b)
+/* Whether `back` is the other direction of `flow`. */
+static __always_inline bool is_back(const struct flow *back, const struct flow *flow)
 {
-	return same_address(&a->source, &b->source) && same_address(&a->destination, &b->destination) &&
-	       a->source_port == b->source_port && a->destination_port == b->destination_port;
+	return same_address(&back->source, &flow->destination) && same_address(&back->destination, &flow->source) &&
+	       back->source_port == flow->destination_port && back->destination_port == flow->source_port;
 }
 
 #define PORT_TRIES 8
@@ -159,15 +160,14 @@ static __always_inline bool same_flow(const struct flow *a, const struct flow *b
 __noinline int find_port(const struct flow *flow, struct flow *becomes)
 {
 	struct flow_state *taken;
-	struct flow back, key;
+	struct flow key;
 
 	if (!flow || !becomes)
 		return 0;
-	back = answer_to(flow);
 	for (int i = 0; i < PORT_TRIES; i++) {
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
-		if (!taken || taken->kind == FLOW_OF_STACK || same_flow(&taken->becomes, &back))
+		if (!taken || taken->kind == FLOW_OF_STACK || is_back(&taken->becomes, flow))
 			return 0;
 		becomes->source_port = bpf_htons(FIRST_PORT + bpf_get_prandom_u32() % PORTS);
 	}

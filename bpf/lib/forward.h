@@ -16,11 +16,6 @@
 #define AF_INET 2
 #define AF_INET6 10
 
-/* On a packet that a short cut sends to a device: the egress hook there need not look at it. */
-#define MARK_SHORT_CUT 0x74756c6c
-/* On a packet for the host's stack, which is to give it the node's address: its backend is outside the cluster. */
-#define MARK_MASQUERADE 0x74756c6d
-
 static __always_inline struct remote *find_remote(const struct address *address)
 {
 	struct prefix key = { .length = 128, .address = *address };

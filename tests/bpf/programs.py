@@ -92,7 +92,7 @@ class Programs:
     def __init__(self, pins: Path, home: Path) -> None:
         objects = [BpfObject(object_path(name)) for name in ("pod", "uplink", "socket")]
         for each in objects:
-            each.load(pins, {})
+            each.load(pins, {}, {"flows": 16384})
         self._objects = objects
         self.home = home
         self.fds = {name: fd for each in objects for name, fd in each.programs.items()}

@@ -22,6 +22,7 @@ from cluster import (
 )
 from packets import ethernet, in_vxlan, ip, out_of_vxlan, summed
 from programs import Outcome, Programs
+from tests.plans import plan_at
 
 from tulle.kernel import libc
 from tulle.model.address import Address, to_bytes
@@ -99,14 +100,12 @@ class Scene:
     ) -> PortPlan:
         if serving is None:
             serving = chosen if protocol == UDP else ()
-        return PortPlan(
+        return plan_at(
+            Frontend(to_bytes(vip or self.vip), PORT, protocol),
             service=KEY,
             port="web",
-            protocol=protocol,
-            family=self.family.a.version,
-            frontends=(Frontend(to_bytes(vip or self.vip), PORT, protocol),),
-            backends=tuple(chosen),
-            serving=tuple(serving),
+            backends=chosen,
+            serving=serving,
             affinity=affinity,
             on_empty=on_empty,
         )
@@ -149,7 +148,8 @@ class Scene:
     def indices(self) -> list[int]:
         """What frontends lead to, without the special ones."""
         values = self.programs.maps["frontends"].items(20).values()
-        return sorted({int.from_bytes(v, "little") for v in values if int.from_bytes(v, "little") >= 2})
+        found = {int.from_bytes(value[i : i + 4], "little") for value in values for i in (0, 4)}
+        return sorted(index for index in found if index >= 2)
 
 
 def clear_services(programs: Programs) -> None:

@@ -59,7 +59,7 @@ def test_layout_is_the_compilers(name: str, tmp_path: Path) -> None:
 def test_every_field_and_value_is_read() -> None:
     """What stands in the header stands in the BTF: ``clang`` leaves out types that nothing uses."""
     names = {expression for expression in layout(contract_of("pod")) if expression.isupper()}
-    kinds = "HOOK|REASON|DROP|TRANSPORT|FLOW|SERVICE|ON_EMPTY|CLIENT|SOCKET"
+    kinds = "HOOK|REASON|DROP|TRANSPORT|FLOW|SERVICE|ON_EMPTY|CLIENT|SOCKET|SCOPE|OWN|EXTERNAL"
     written = re.findall(rf"^\s+((?:{kinds})_\w+)", HEADER, re.MULTILINE)
     assert names == {*written, "CONTRACT_VERSION"}
 

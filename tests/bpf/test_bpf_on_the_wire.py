@@ -23,7 +23,7 @@ from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import add_address, add_veth, set_up
 from tulle.model.address import Address, to_bytes
 from tulle.pod_to_pod import link
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_pod.link import LinkSettings
 from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay
 from tulle.pod_to_pod.store import Attachment, link_name
@@ -83,7 +83,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
             netns.create(path)
             stack.callback(netns.delete, path)
         stack.enter_context(netns.entered(node))
-        datapath = Datapath(bpffs / "node", VNI, PORT)
+        datapath = Datapath(bpffs / "node", DatapathSettings(VNI, PORT, flow_table_size=16384))
         stack.callback(datapath.close)
         uplink = connect_host(host)
         attachment = Attachment(POD.container_id, "eth0", str(pod), POD.link, POD.mac, POD.ips)

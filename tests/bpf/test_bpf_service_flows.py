@@ -6,13 +6,13 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from cluster import Family, flow
 from packets import ACK, SCTP, SYN, TCP, UDP, sctp, tcp
 from service_scene import BACKEND_PORT, KEY, OTHER_VIPS, PORT, Ends, Scene, backends, reasons
+from tests.plans import led_by
 
 from tulle.model.address import Address, to_bytes
 from tulle.pod_to_service.plan import Backend
@@ -87,7 +87,7 @@ def test_a_new_connection_with_the_ends_of_an_old_one(scene: Scene) -> None:
     assert opened(scene) == scene.family.b
     renumbered = scene.plan(TCP, backends(scene.family.b))
     moved = renumbered.frontends[0]._replace(port=81)
-    scene.table.apply({KEY: (replace(renumbered, frontends=(moved,)),)})
+    scene.table.apply({KEY: (led_by(renumbered, moved),)})
     assert opened(scene) == "DROP_SERVICE_PORT"
     assert sent_to(scene, TCP, GOING_ON[TCP]) == scene.family.b
 
@@ -213,9 +213,7 @@ def test_two_flows_of_one_port_to_one_backend_are_told_apart(scene: Scene, proto
     """S-53: by two Services; the later flow gets another port, and each has its own answers."""
     backend, other = scene.family.b, OTHER_VIPS[scene.family.name]
     plan = scene.plan(protocol, backends(backend))
-    scene.apply(
-        replace(plan, frontends=(*plan.frontends, plan.frontends[0]._replace(address=to_bytes(other))))
-    )
+    scene.apply(led_by(plan, *plan.frontends, plan.frontends[0]._replace(address=to_bytes(other))))
     rest, seen = OPENING[protocol], []
     for vip in (scene.vip, other):
         asked = Ends(scene.family.a, 40000, vip, PORT)
@@ -298,7 +296,7 @@ def test_affinity_is_the_services_whatever_its_address(scene: Scene) -> None:
     """S-60: the key is the Service's port, not one of its frontends."""
     plan = scene.plan(TCP, backends(*two(scene)), affinity=100)
     other = plan.frontends[0]._replace(address=to_bytes(OTHER_VIPS[scene.family.name]))
-    both = replace(plan, frontends=(*plan.frontends, other))
+    both = led_by(plan, *plan.frontends, other)
     scene.apply(both)
     first = opened(scene)
     for port in range(50000, 50010):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 import pytest
@@ -12,6 +12,7 @@ from cluster import A_MAC, GATEWAY_MAC, SHORT_CUT, V4, V6, Family
 from packets import ACK, SCTP, SYN, TCP, UDP, ethernet, sctp, tcp
 from programs import TC_ACT_REDIRECT, TC_ACT_UNSPEC
 from service_scene import BACKEND_PORT, PORT, Scene, backends, frame_to, inner, reasons
+from tests.plans import choosing
 
 from tulle.model.address import Address, to_bytes
 
@@ -164,7 +165,7 @@ def test_protocols_at_one_port_are_different_services(scene: Scene) -> None:
     family = scene.family
     plans = [scene.plan(protocol, ()) for protocol in (TCP, UDP, SCTP)]
     chosen = zip(plans, (family.b, family.native, family.a), strict=True)
-    scene.apply(*(replace(p, backends=backends(to)) for p, to in chosen))
+    scene.apply(*(choosing(p, backends=backends(to)) for p, to in chosen))
     for protocol, rest, to in (
         (TCP, tcp(0, 0, SYN)[4:], family.b),
         (UDP, struct.pack("!HH", 8, 0), family.native),

@@ -16,6 +16,7 @@ from cluster import A_LINK, A_MAC, GATEWAY_MAC
 from packets import TCP, UDP, ethernet, tcp
 from programs import run_program
 from service_scene import CLIENT_PORT, KEY, OTHER_VIPS, PORT, Ends, Scene, backends
+from tests.plans import led_by
 
 from tulle.kernel import libc, netns
 from tulle.pod_to_service.plan import PortPlan
@@ -103,7 +104,7 @@ def test_a_change_of_all_backends(scene: Scene, protocol: int, affinity: int) ->
     """And between two of them, another Service comes and goes, whose memory is the freed one."""
     apply(scene, KEY, at(scene, BLUE, affinity, protocol))
     other = at(scene, OTHER, affinity, protocol)
-    other = replace(other, frontends=(other.frontends[0]._replace(address=b"\xfe" * 16),))
+    other = led_by(other, other.frontends[0]._replace(address=b"\xfe" * 16))
     with sending(scene, protocol) as sender:
         for turn in until_the_end(sender, "blue", "green"):
             apply(scene, KEY, at(scene, GREEN if turn % 2 else BLUE, affinity, protocol))
@@ -118,9 +119,8 @@ def test_the_frontends_around_it_change(scene: Scene) -> None:
     vip = OTHER_VIPS[scene.family.name].packed.rjust(16, b"\xfe")
     others = [
         replace(
-            at(scene, OTHER),
+            led_by(at(scene, OTHER), at(scene, OTHER).frontends[0]._replace(address=vip, port=n)),
             port=f"port-{n}",
-            frontends=tuple(f._replace(address=vip, port=n) for f in at(scene, OTHER).frontends),
         )
         for n in range(1, 20)
     ]
@@ -135,8 +135,8 @@ def test_the_frontends_around_it_change(scene: Scene) -> None:
 def test_a_service_comes_and_goes(scene: Scene) -> None:
     """It is there or it is not: refused as a port that the Service lacks, never led to whoever is next."""
     kept, coming = at(scene, GREEN), at(scene, BLUE)
-    kept = replace(kept, port="kept", frontends=(kept.frontends[0]._replace(port=PORT + 1),))
-    other = replace(at(scene, OTHER), frontends=(kept.frontends[0]._replace(address=b"\xfe" * 16),))
+    kept = replace(led_by(kept, kept.frontends[0]._replace(port=PORT + 1)), port="kept")
+    other = led_by(at(scene, OTHER), kept.frontends[0]._replace(address=b"\xfe" * 16))
     apply(scene, KEY, kept, coming)
     with sending(scene) as sender:
         for turn in until_the_end(sender, "blue", "refused"):

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from programs import Programs
 from service_scene import clear_services
+from tests.plans import choosing, led_by, plan_at
 
 from tulle.errors import KernelError
 from tulle.kernel import libc
 from tulle.kernel.bpf_maps import Map
 from tulle.model.address import to_bytes
-from tulle.pod_to_service.plan import Backend, Frontend, OnEmpty, PortPlan
+from tulle.pod_to_service.plan import Backend, Frontend, PortPlan, Traffic
 from tulle.pod_to_service.table import PortName, Table
 
 WEB, SHOP = ("default", "web"), ("default", "shop")
@@ -46,8 +47,10 @@ def plan(
     name: str = "http",
     affinity: int = 0,
 ) -> PortPlan:
-    frontends = (Frontend(address(vip), port, protocol),)
-    return PortPlan(service, name, protocol, 4, frontends, backends, serving, affinity, OnEmpty.REJECT)
+    frontend = Frontend(address(vip), port, protocol)
+    return plan_at(
+        frontend, service=service, port=name, backends=backends, serving=serving, affinity=affinity
+    )
 
 
 class Kernel:
@@ -68,7 +71,8 @@ class Kernel:
         found = {}
         for key, value in self.maps["frontends"].items(20).items():
             port = int.from_bytes(key[16:18], "big")
-            found[".".join(map(str, key[12:16])), port] = int.from_bytes(value, "little")
+            assert value[:4] == value[4:8] and not any(value[8:])
+            found[".".join(map(str, key[12:16])), port] = int.from_bytes(value[:4], "little")
         return found
 
     def backends(self, vip: int, port: int = 80) -> list[str]:
@@ -91,7 +95,9 @@ def collect(table: Table) -> None:
 
 
 def test_a_service_as_programs_find_it(table: Table, kernel: Kernel) -> None:
-    assert table.apply({WEB: (plan(backends=some(1, 2)),)}) == [PortName(WEB, "http", TCP, 4)]
+    assert table.apply({WEB: (plan(backends=some(1, 2)),)}) == [
+        PortName(WEB, "http", TCP, 4, Traffic.CLUSTER)
+    ]
     assert kernel.leads() == {("10.96.0.1", 0): 0, ("10.96.0.1", 80): 2}
     assert kernel.backends(1) == ["10.244.0.1", "10.244.0.2"]
     assert not kernel.all()["members"], "nobody asks for them"
@@ -108,9 +114,9 @@ def test_a_service_as_programs_find_it(table: Table, kernel: Kernel) -> None:
     ],
 )
 def test_members_are_there_for_those_who_ask(
-    table: Table, kernel: Kernel, changes: Mapping[str, object], members: int
+    table: Table, kernel: Kernel, changes: Mapping[str, Any], members: int
 ) -> None:
-    table.apply({WEB: (replace(plan(backends=some(1, 2)), **changes),)})  # type: ignore[arg-type]
+    table.apply({WEB: (plan(backends=some(1, 2), **changes),)})
     assert len(kernel.all()["members"]) == members
     table.apply({WEB: ()})
     collect(table)
@@ -121,7 +127,7 @@ def test_a_change_is_one_word(table: Table, kernel: Kernel) -> None:
     """The old set stays whole until no program can be reading it."""
     table.apply({WEB: (plan(backends=some(1, 2)),), SHOP: (plan(SHOP, 2, some(9)),)})
     before, words = kernel.all(), [kernel.set_of(i) for i in (2, 3)]
-    assert table.apply({WEB: (plan(backends=some(3)),)}) == [PortName(WEB, "http", TCP, 4)]
+    assert table.apply({WEB: (plan(backends=some(3)),)}) == [PortName(WEB, "http", TCP, 4, Traffic.CLUSTER)]
     after = kernel.all()
     assert after["frontends"] == before["frontends"]
     for name in ("sets", "backends"):
@@ -181,7 +187,7 @@ def test_a_port_renamed_and_one_renumbered(table: Table, kernel: Kernel) -> None
 
 def test_ports_and_addresses_of_one_service(table: Table, kernel: Kernel) -> None:
     ports = plan(backends=some(1)), plan(backends=some(2), name="https", port=443)
-    both = replace(ports[0], frontends=(*ports[0].frontends, Frontend(address(9), 80, TCP)))
+    both = led_by(ports[0], *ports[0].frontends, Frontend(address(9), 80, TCP))
     table.apply({WEB: (both, ports[1])})
     assert kernel.leads() == {
         ("10.96.0.1", 0): 0,
@@ -277,7 +283,7 @@ def test_another_agent_takes_over(programs: Programs, table: Table, kernel: Kern
     heir = Table(programs.maps, programs.contract)
     assert kernel.all() == before
     heir.apply({WEB: (web,)})
-    assert heir.apply({SHOP: (replace(shop, serving=some(3)),)})
+    assert heir.apply({SHOP: (choosing(shop, serving=some(3)),)})
     assert kernel.set_of(2) == words[2]
     assert kernel.set_of(3) > max(words.values())
     assert kernel.leads()["10.96.0.3", 80] == 4, "until all that is wanted is known"
@@ -294,7 +300,9 @@ def test_an_heir_knows_udp_whose_serving_differ(programs: Programs, table: Table
     table.apply(plans)
     before, word = kernel.all(), kernel.set_of(2)
     heir = Table(programs.maps, programs.contract)
-    assert heir.apply(plans) == [PortName(WEB, "http", UDP, 4)], "new to this agent, though not to the kernel"
+    assert heir.apply(plans) == [PortName(WEB, "http", UDP, 4, Traffic.CLUSTER)], (
+        "new to this agent, though not to the kernel"
+    )
     heir.forget_unclaimed()
     collect(heir)
     assert (kernel.all(), kernel.set_of(2)) == (before, word)
@@ -348,7 +356,7 @@ def test_a_full_table_goes_on_as_it_is(table: Table, kernel: Kernel, nearly_full
     one = ("default", "0")
     changed += table.apply({key: () for key in others if key != one})
     changed += table.apply({one: others[one]})
-    assert PortName(one, "http", TCP, 4) in changed
+    assert PortName(one, "http", TCP, 4, Traffic.CLUSTER) in changed
     assert kernel.backends(10) == ["10.244.0.2"]
     two = ("default", "1")
     table.apply({one: ()})

@@ -22,6 +22,8 @@ from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, topology
 
 ONE = Spec(nodes=1)
+FLOWS = 1 << 14
+"""Many nodes share this machine's memory."""
 PLUGIN = Path("src/tulle/_native/tulle-cni").resolve()
 NOBODY = """
 apiVersion: v1
@@ -53,8 +55,9 @@ class Place:
         for child in self.children:
             child.kill()
             child.wait(10)
-            if child.stdout:
-                child.stdout.close()
+            for pipe in (child.stdin, child.stdout):
+                if pipe:
+                    pipe.close()
 
 
 class Pod(Place):
@@ -106,6 +109,7 @@ class Node(Place):
             "cni-conf-dir": conf,
             "cni-bin-dir": self.folder / "bin",
             "cgroup": self.group,
+            "flow-table-size": FLOWS,
         }
         command = [sys.executable, "-m", "tulle", "agent", *flags]
         command += [f"--{name}={value}" for name, value in settings.items()]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from nodes import Node, Pod
+from nodes import FLOWS, Node, Pod
+from tests.plans import plan_at
 
 from tulle.agent.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import Table
 
@@ -25,7 +26,7 @@ class Services:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._datapath = Datapath(node.bpffs, 84, 4789)
+        self._datapath = Datapath(node.bpffs, DatapathSettings(flow_table_size=FLOWS))
         self.table = Table(self._datapath.maps, self._datapath.contract)
         self.table.set_cidrs(CIDRS)
 
@@ -66,12 +67,10 @@ def plan(
 ) -> PortPlan:
     found = tuple(sorted(Backend(to_bytes(ip_address(a)), p) for a, p in backends))
     front: Address = ip_address(address or ADDRESSES[family])
-    return PortPlan(
+    return plan_at(
+        Frontend(to_bytes(front), port, PROTOCOLS[protocol]),
         service=KEY,
         port=f"{protocol}-{port}".lower(),
-        protocol=PROTOCOLS[protocol],
-        family=family,
-        frontends=(Frontend(to_bytes(front), port, PROTOCOLS[protocol]),),
         backends=found,
         serving=found if protocol == "UDP" else (),
         affinity=affinity,

@@ -151,7 +151,7 @@ def test_more_requests_than_fit_into_a_socket(home: Netlink) -> None:
 )
 @pytest.mark.parametrize("pods", [("10.1.0.0/24", "fd01::/64"), ("fd01::/64",), ("10.1.0.0/24",)])
 async def test_nft_takes_the_ruleset(home: Netlink, pods: tuple[str, ...], kept: tuple[str, ...]) -> None:
-    ruleset = masquerade.ruleset(map(ip_network, pods), list(map(ip_network, kept)))
+    ruleset = masquerade.ruleset(map(ip_network, pods), list(map(ip_network, kept)), 0x74756C6D)
     for _ in range(2):
         await nft.apply(ruleset)
         await nft.apply(masquerade.removal())

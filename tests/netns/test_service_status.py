@@ -58,12 +58,13 @@ def test_the_kernel_alone(written: Node) -> None:
     web, dns, empty = (
         ports[f] for f in ("10.96.0.7:80/TCP", "[fd00:10:96::7]:80/UDP", "[fd00:10:96::7]:80/TCP")
     )
-    assert (web["hits"], web["affinity"], web["whenEmpty"]) == (2, 100, "refuse")
+    [chosen] = web["sets"]
+    assert (chosen["hits"], chosen["affinity"], chosen["whenEmpty"]) == (2, 100, "refuse")
     assert [(e["endpoint"], e["inKernel"], e["used"]) for e in web["endpoints"]] == [
-        (f"{ip_of(near, 4)}:8080", True, None)
+        (f"{ip_of(near, 4)}:8080", ["cluster"], None)
     ]
     assert {e["endpoint"] for e in dns["endpoints"]} == {f"[{ip_of(near, 6)}]:8080", "[fd00::5]:81"}
-    assert (empty["endpoints"], empty["whenEmpty"], empty["hits"]) == ([], "drop", 0)
+    assert (empty["endpoints"], empty["sets"][0]["whenEmpty"], empty["sets"][0]["hits"]) == ([], "drop", 0)
     assert not any(port["service"] or port["differences"] for port in found["ports"])
 
 

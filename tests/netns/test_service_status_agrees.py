@@ -18,8 +18,8 @@ from tests.lab.apiserver_process import ApiServer
 
 from tulle.kernel import netns
 from tulle.pod_to_pod.datapath import Pinned
-from tulle.pod_to_service.compare import say_frontend
 from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.words import say_frontend
 
 Cluster = Callable[..., list[Node]]
 WEB = "10.96.0.7:80/TCP"
@@ -96,7 +96,7 @@ def followed(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Node, Api]]:
 
 def has(node: Node, frontend: str) -> bool:
     found = json.loads(run_status(node, "-o", "json").stdout)["services"]
-    return by_frontend(found).get(frontend, {}).get("index") is not None
+    return bool(by_frontend(found).get(frontend, {}).get("sets"))
 
 
 def test_beside_an_api_that_the_kernel_agrees_with(followed: tuple[Node, Api]) -> None:
@@ -111,9 +111,9 @@ def test_beside_an_api_that_the_kernel_agrees_with(followed: tuple[Node, Api]) -
         e["endpoint"]: (e["inKernel"], e["used"], e["ready"], e["why"]) for e in ports[WEB]["endpoints"]
     }
     assert states == {
-        "10.244.7.1:8080": (True, True, True, ""),
-        "10.244.7.2:8080": (True, True, True, ""),
-        "10.244.7.3:8080": (False, False, False, "not ready"),
+        "10.244.7.1:8080": (["cluster"], ["cluster"], True, ""),
+        "10.244.7.2:8080": (["cluster"], ["cluster"], True, ""),
+        "10.244.7.3:8080": ([], [], False, "not ready"),
     }
     assert "all as the API says" in status(node)
     one = status(node, "--service", "default/web")
@@ -138,9 +138,9 @@ def test_differences_are_marked_and_no_success(followed: tuple[Node, Api]) -> No
     ]
     whys = {e["endpoint"]: (e["inKernel"], e["used"], e["why"]) for e in ports[WEB]["endpoints"]}
     assert whys == {
-        "10.244.7.1:8080": (True, False, "meant for zone zone-b"),
-        "10.244.7.4:8080": (False, True, ""),
-        "10.244.7.2:8080": (True, None, ""),
+        "10.244.7.1:8080": (["cluster"], [], "meant for zone zone-b"),
+        "10.244.7.4:8080": ([], ["cluster"], ""),
+        "10.244.7.2:8080": (["cluster"], None, ""),
     }
     assert ports["10.96.0.8:53/UDP"]["differences"] == [
         "10.96.0.8:53/UDP: missing in the kernel",
@@ -164,7 +164,7 @@ def test_an_address_that_the_node_has_itself(followed: tuple[Node, Api]) -> None
     found = shown(node)
     assert found["ownAddresses"] == [ADDRESSES[4]]
     port = by_frontend(found)[WEB]
-    assert (port["service"], port["ofNode"], port["index"]) == ("default/web", True, None)
+    assert (port["service"], port["ofNode"], port["sets"]) == ("default/web", True, [])
     node.kill_agent()
     node.run("ip", "address", "del", f"{ADDRESSES[4]}/32", "dev", "lo")
     assert by_frontend(shown(node, code=1))[WEB]["differences"] == [
@@ -204,10 +204,10 @@ def test_a_change_of_the_kernel_is_noticed(followed: tuple[Node, Api]) -> None:
     entries = Entries(maps.contract)
     [key] = [
         key
-        for key in maps.open("frontends", 4).items(entries.frontend_size)
+        for key in maps.open("frontends", 12).items(entries.frontend_size)
         if say_frontend(entries.read_frontend(key)) == WEB
     ]
-    maps.open("frontends", 4).discard(key)
+    maps.open("frontends", 12).discard(key)
     assert by_frontend(shown(node, code=1))[WEB]["differences"] == [f"{WEB}: missing in the kernel"]
 
 

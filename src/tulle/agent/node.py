@@ -166,7 +166,9 @@ class NodeReconciler:
         cluster = [c for p in peers for c in (*p.pod_cidrs, *map(host_network, p.addresses))]
         kept = [*cluster, *self._settings.kept]
         ruleset = (
-            masquerade.ruleset(own.pod_cidrs, kept) if self._settings.masquerade else masquerade.removal()
+            masquerade.ruleset(own.pod_cidrs, kept, self._datapath.mark("MASQUERADE"))
+            if self._settings.masquerade
+            else masquerade.removal()
         )
         there = ruleset == self._ruleset and await nft.has_table(masquerade.TABLE)
         if there != self._settings.masquerade or ruleset != self._ruleset:

@@ -28,7 +28,7 @@ from tulle.kube.config import resolve
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
 from tulle.model.objects import Node
-from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_pod.store import AttachmentStore
 from tulle.pod_to_pod.topology import Problem
 
@@ -65,7 +65,15 @@ class _Agent:
         self._settings = settings
         state = Path(settings.state_dir)
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._datapath = Datapath(Path(settings.bpffs), settings.overlay_vni, settings.overlay_port)
+        self._datapath = Datapath(
+            Path(settings.bpffs),
+            DatapathSettings(
+                settings.overlay_vni,
+                settings.overlay_port,
+                settings.external_traffic,
+                settings.flow_table_size,
+            ),
+        )
         self._changed = asyncio.Event()
         self._monitor = LinkMonitor(self._handle_gone, self._handle_disturbance)
         self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)

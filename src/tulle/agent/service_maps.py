@@ -15,8 +15,8 @@ from tulle.kernel.rtnetlink import addresses
 from tulle.model.address import Network, from_mapped, to_bytes
 from tulle.pod_to_pod.datapath import Pinned
 from tulle.pod_to_service.entries import Entries
-from tulle.pod_to_service.found import read_table
-from tulle.pod_to_service.observed import KernelTable, indices_in, observe
+from tulle.pod_to_service.found import indices_in, read_table
+from tulle.pod_to_service.observed import KernelTable, observe
 
 
 class Size(msgspec.Struct, frozen=True):
@@ -47,9 +47,10 @@ class ServiceMaps:
         self._pinned = pinned
         self._contract = pinned.contract
         self._entries = Entries(pinned.contract)
-        size = {name: pinned.contract.layout(name).size for name in ("affinity", "backend", "client")}
+        structs = ("affinity", "backend", "client", "lead")
+        size = {name: pinned.contract.layout(name).size for name in structs}
         self._maps = {
-            "frontends": pinned.open("frontends", 4),
+            "frontends": pinned.open("frontends", size["lead"]),
             "services": pinned.open("services", 4),
             "sets": pinned.open("sets", self._entries.set_size),
             "backends": pinned.open("backends", size["backend"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,28 +23,26 @@ from tulle.pod_to_service.compare import (
     compare,
     confirm,
     kernel_only,
-    say_backend,
-    say_empty,
-    say_frontend,
-    say_protocol,
 )
 from tulle.pod_to_service.judged import Judged, judge
-from tulle.pod_to_service.plan import Backend
+from tulle.pod_to_service.observed import KernelPort
+from tulle.pod_to_service.plan import Backend, Traffic
+from tulle.pod_to_service.words import say_backend, say_empty, say_frontend, say_protocol
 
 SECOND_LOOK = 1.0
 """Seconds after which a difference is looked at again: a change may have been under way."""
 
 
 class EndpointStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """``in_kernel``: it gets new connections. ``used``: it should, by the API; the words of the API are None
-    where the API did not answer, or does not know the endpoint.
+    """``in_kernel``: it gets new connections of which traffic policies. ``used``: of which it should, by the
+    API; the words of the API are None where the API did not answer, or does not know the endpoint.
 
     ``why``: for an endpoint that is not used, what keeps it out; for another, what is unusual about it.
     """
 
     endpoint: str
-    in_kernel: bool
-    used: bool | None = None
+    in_kernel: tuple[str, ...]
+    used: tuple[str, ...] | None = None
     ready: bool | None = None
     serving: bool | None = None
     terminating: bool | None = None
@@ -54,21 +52,47 @@ class EndpointStatus(msgspec.Struct, frozen=True, rename="camel"):
     why: str = ""
 
 
+class LeadStatus(msgspec.Struct, frozen=True):
+    """One frontend, what it is (ClusterIP, NodePort, …), and the traffic policies whose endpoints clients on
+    this node, and others, are led to. ``sources``: who is let in; None for all.
+
+    What it is, and ``sources``, only the API says: they are empty where it did not answer.
+    """
+
+    frontend: str
+    kind: str
+    inside: str
+    outside: str
+    sources: tuple[str, ...] | None = None
+
+
+class SetStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """The endpoints for one traffic policy (cluster or local), as the kernel has them.
+
+    ``index`` in the kernel's table; ``when_empty`` is refuse or drop. ``when_empty`` and ``affinity``
+    (seconds, 0 for none) are None where the index leads to nothing.
+    """
+
+    traffic: str
+    index: int
+    affinity: int | None
+    when_empty: str | None
+    hits: int
+
+
 class PortStatus(msgspec.Struct, frozen=True, rename="camel"):
     """One port of a Service in one family. The kernel knows no names: ``service`` is empty where only the
-    kernel has it. ``index``, ``affinity`` (seconds, 0 for none), ``when_empty`` (refuse or drop) and ``hits``
-    are the kernel's, None where it has nothing. ``of_node``: this node itself has the address.
+    kernel has it. ``leads`` and ``sets`` are what leads to it, and the endpoints that it leads to; without
+    ``sets``, the kernel has nothing. ``of_node``: this node itself has the address.
     """
 
     service: str
     port: str
     protocol: str
     frontends: tuple[str, ...]
+    leads: tuple[LeadStatus, ...]
     of_node: bool
-    index: int | None
-    affinity: int | None
-    when_empty: str | None
-    hits: int | None
+    sets: tuple[SetStatus, ...]
     endpoints: tuple[EndpointStatus, ...]
     differences: tuple[str, ...]
 
@@ -232,39 +256,62 @@ def _judge_all(pairs: Sequence[Pair], api: ApiSide) -> dict[int, list[Judged]]:
     judged: dict[int, list[Judged]] = {}
     for key, numbers in places.items():
         plans = [plan for number in numbers if (plan := pairs[number].plan)]
-        found = judge(api.services[key], api.slices.get(key, ()), plans, api.here)
+        found = judge(api.slices.get(key, ()), plans, api.here)
         judged.update(zip(numbers, found, strict=True))
     return judged
 
 
 def _port(pair: Pair, judged: Iterable[Judged], kernel: KernelSide) -> PortStatus:
-    plan, port, frontends = pair.plan, pair.kernel, pair.frontends
-    there = port if port and port.index else None
+    plan, frontends = pair.plan, pair.frontends
     return PortStatus(
         service="/".join(plan.service) if plan else "",
         port=plan.port if plan else "",
         protocol=say_protocol(frontends[0].protocol),
         frontends=tuple(map(say_frontend, frontends)),
+        leads=tuple(_leads(pair, kernel)),
         of_node=frontends[0].address in kernel.table.own,
-        index=there.index if there else None,
-        affinity=there.affinity if there and there.complete else None,
-        when_empty=say_empty(there.on_empty) if there and there.complete else None,
-        hits=there.hits if there else None,
-        endpoints=tuple(_endpoints(judged, there.backends if there else ())),
+        sets=tuple(_set(traffic, port) for traffic, port in pair.kernel.items()),
+        endpoints=tuple(_endpoints(judged, pair.kernel)),
         differences=tuple(map(str, pair.differences)),
     )
 
 
-def _endpoints(judged: Iterable[Judged], backends: Sequence[Backend]) -> Iterable[EndpointStatus]:
+def _leads(pair: Pair, kernel: KernelSide) -> Iterable[LeadStatus]:
+    """As the API wants them; of what only the kernel has, as they are."""
+    for lead in pair.plan.leads if pair.plan else ():
+        sources = None if lead.sources is None else tuple(map(str, lead.sources))
+        shown = say_frontend(lead.frontend)
+        yield LeadStatus(shown, lead.kind.value, lead.inside.value, lead.outside.value, sources)
+    planned = pair.plan.frontends if pair.plan else ()
+    traffic_of = {port.index: traffic.value for traffic, port in pair.kernel.items()}
+    for frontend in pair.frontends:
+        if frontend not in planned and (there := kernel.table.leads.get(frontend)):
+            inside, outside = (traffic_of.get(index, "") for index in (there.inside, there.outside))
+            yield LeadStatus(say_frontend(frontend), "", inside, outside)
+
+
+def _set(traffic: Traffic, port: KernelPort) -> SetStatus:
+    complete = port.choice is not None
+    return SetStatus(
+        traffic=traffic.value,
+        index=port.index,
+        affinity=port.affinity if complete else None,
+        when_empty=say_empty(port.choice.on_empty) if port.choice else None,
+        hits=port.hits,
+    )
+
+
+def _endpoints(judged: Iterable[Judged], kernel: Mapping[Traffic, KernelPort]) -> Iterable[EndpointStatus]:
     """Those that the API knows, then those that only the kernel has."""
-    left = dict.fromkeys(backends)
+    left: dict[Backend, list[str]] = {}
+    for traffic, port in kernel.items():
+        for backend in port.choice.backends if port.choice else ():
+            left.setdefault(backend, []).append(traffic.value)
     for backend, standing, used, why in judged:
-        in_kernel = backend in left
-        left.pop(backend, None)
         yield EndpointStatus(
             endpoint=say_backend(backend),
-            in_kernel=in_kernel,
-            used=used,
+            in_kernel=tuple(left.pop(backend, ())),
+            used=tuple(traffic.value for traffic in used),
             ready=standing.ready,
             serving=standing.serving,
             terminating=standing.terminating,
@@ -273,5 +320,5 @@ def _endpoints(judged: Iterable[Judged], backends: Sequence[Backend]) -> Iterabl
             nodes=tuple(sorted(standing.nodes)),
             why=why,
         )
-    for backend in left:
-        yield EndpointStatus(say_backend(backend), in_kernel=True)
+    for backend, there in left.items():
+        yield EndpointStatus(say_backend(backend), in_kernel=tuple(there))

@@ -12,10 +12,14 @@ import msgspec
 
 from tulle.errors import ConfigError
 from tulle.model.address import Network
+from tulle.pod_to_pod.datapath import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
 
 LEAST_MTU = 1280
 """Of IPv6 (RFC 8200, section 5)."""
+LEAST_FLOWS = 4096
+PRIMARY = "primary"
+"""Of ``nodePortAddresses``: the addresses by which the Node object names this node."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
@@ -37,6 +41,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     masquerade_except: tuple[str, ...] = ()
     services: bool = True
     socket_services: bool = True
+    node_port_addresses: tuple[str, ...] = (PRIMARY,)
+    external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
+    flow_table_size: int = 1 << 20
     cgroup: str = ""
     log_level: str = "info"
 
@@ -44,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def kept(self) -> tuple[Network, ...]:
         """``masquerade_except`` as networks."""
         return tuple(map(ip_network, self.masquerade_except))
+
+    @property
+    def node_port_networks(self) -> tuple[Network, ...]:
+        """``node_port_addresses`` as networks, without the word ``primary``."""
+        return tuple(ip_network(text) for text in self.node_port_addresses if text != PRIMARY)
 
     @property
     def socket(self) -> Path:
@@ -89,5 +101,22 @@ def _validate(settings: Settings) -> None:
             ip_network(text)
         except ValueError as error:
             raise ConfigError(f"masqueradeExcept: {error}; a CIDR such as 10.0.0.0/8 is needed") from error
+    for text in settings.node_port_addresses:
+        _validate_node_ports(text)
+    size = settings.flow_table_size
+    if size < LEAST_FLOWS or size & (size - 1):
+        raise ConfigError(f"flowTableSize: {size} is not a power of two from {LEAST_FLOWS} on, as 1048576 is")
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise ConfigError(f"logLevel: {settings.log_level} is not debug, info, warning or error")
+
+
+def _validate_node_ports(text: str) -> None:
+    """S-21: node ports are never reached by loopback."""
+    if text == PRIMARY:
+        return
+    try:
+        network = ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"nodePortAddresses: {error}; {PRIMARY} or a CIDR is needed") from error
+    if network.is_loopback:
+        raise ConfigError(f"nodePortAddresses: {text} is loopback, by which node ports are not reached")

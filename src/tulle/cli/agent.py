@@ -61,6 +61,24 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    node_port_address: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Node ports are reached here: primary, or a CIDR. (default: primary)",
+            rich_help_panel="Services",
+        ),
+    ] = None,
+    external_traffic: Annotated[
+        str,
+        typer.Option(
+            help="Of Pods on other nodes: handover, dsr or snat. (default: handover)",
+            rich_help_panel="Services",
+        ),
+    ] = "",
+    flow_table_size: Annotated[
+        int | None,
+        typer.Option(help="Flows remembered. (default: 1048576)", rich_help_panel="Services"),
+    ] = None,
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
     run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
@@ -91,6 +109,9 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "nodePortAddresses": node_port_address,
+        "externalTraffic": external_traffic,
+        "flowTableSize": flow_table_size,
         "cgroup": cgroup,
         "stateDir": state_dir,
         "runDir": run_dir,

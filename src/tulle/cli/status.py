@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tulle.agent.service_status import EndpointStatus, PortStatus, ServicesStatus
+    from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
 
 _MOST = 20  # rows that nobody asked for
@@ -117,8 +117,8 @@ def _show_services(found: ServicesStatus, everything: bool) -> None:
 
 
 def _show_summary(found: ServicesStatus, differing: int) -> None:
-    hits = sum(port.hits or 0 for port in found.ports)
-    there = sum(port.index is not None for port in found.ports)
+    hits = sum(each.hits for port in found.ports for each in port.sets)
+    there = sum(bool(port.sets) for port in found.ports)
     as_wanted = "all as the API says" if found.balanced else "none, as this node's settings say"
     verdict = as_wanted if found.well else f"{differing} things differ from what the API says"
     if found.api_error:
@@ -137,17 +137,18 @@ def _show_summary(found: ServicesStatus, differing: int) -> None:
 
 
 def _port_row(port: PortStatus) -> tuple[str, ...]:
-    there = sum(endpoint.in_kernel for endpoint in port.endpoints)
+    there = sum(bool(endpoint.in_kernel) for endpoint in port.endpoints)
     known = len(port.endpoints)
     more = len(port.differences) - 1
+    first = port.sets[0] if port.sets else None
     return (
         port.service or "?",
         port.port,
         ", ".join(port.frontends) + (" (of this node)" if port.of_node else ""),
         str(there) if there == known else f"{there} of {known}",
-        _seconds(port.affinity),
-        port.when_empty or "",
-        "" if port.hits is None else str(port.hits),
+        _seconds(first.affinity) if first else "",
+        ", ".join(dict.fromkeys(each.when_empty or "" for each in port.sets)),
+        str(sum(each.hits for each in port.sets)) if first else "",
         "".join(port.differences[:1]) + (f" (and {more} more)" if more > 0 else ""),
     )
 
@@ -157,7 +158,7 @@ def _seconds(affinity: int | None) -> str:
 
 
 def _show_one(found: ServicesStatus) -> None:
-    """Each port with all its endpoints."""
+    """Each port with all that leads to it, and all its endpoints."""
     if found.api_error:
         typer.echo(f"Only the kernel's side is shown, as the API did not answer: {found.api_error}.\n")
     for port in found.ports:
@@ -165,15 +166,15 @@ def _show_one(found: ServicesStatus) -> None:
         typer.echo(f"{name} at {', '.join(port.frontends)}")
         if port.of_node:
             typer.echo("  left to this node, which has the address itself")
-        if port.index is not None:
-            affinity, hits = _seconds(port.affinity) or "?", port.hits
+        for each in port.sets:
+            affinity = _seconds(each.affinity) or "?"
             typer.echo(
-                f"  index {port.index}, affinity {affinity}, when empty {port.when_empty or '?'}, hits {hits}"
+                f"  policy {each.traffic}: index {each.index}, affinity {affinity}, "
+                f"when empty {each.when_empty or '?'}, hits {each.hits}"
             )
-        heads = ("ENDPOINT", "KERNEL", "API", "STATE", "NODE", "HINTS", "WHY")
-        _print_table(
-            tuple(f"  {h}" if h == heads[0] else h for h in heads), map(_endpoint_row, port.endpoints)
-        )
+        _print_table(("  FRONTEND", "IS", "FROM HERE", "FROM OUTSIDE", "LETS IN"), map(_lead_row, port.leads))
+        heads = ("  ENDPOINT", "KERNEL", "API", "STATE", "NODE", "HINTS", "WHY")
+        _print_table(heads, map(_endpoint_row, port.endpoints))
         for line in port.differences:
             typer.echo(f"! {line}")
         typer.echo()
@@ -181,19 +182,27 @@ def _show_one(found: ServicesStatus) -> None:
         typer.echo(f"! {problem.message}")
 
 
+def _lead_row(lead: LeadStatus) -> tuple[str, ...]:
+    sources = "all" if lead.sources is None else ", ".join(lead.sources) or "nobody"
+    return (f"  {lead.frontend}", lead.kind, lead.inside, lead.outside, sources)
+
+
 def _endpoint_row(endpoint: EndpointStatus) -> tuple[str, ...]:
     names = {"ready": endpoint.ready, "serving": endpoint.serving, "terminating": endpoint.terminating}
-    api = {True: "used", False: "not used", None: "unknown"}[endpoint.used]
     hints = [f"node {name}" for name in endpoint.nodes] + [f"zone {name}" for name in endpoint.zones]
     return (
         f"  {endpoint.endpoint}",
-        "used" if endpoint.in_kernel else "not used",
-        api,
+        _used(endpoint.in_kernel),
+        "unknown" if endpoint.used is None else _used(endpoint.used),
         ", ".join(name for name, said in names.items() if said),
         {True: "this", False: "other", None: ""}[endpoint.local],
         ", ".join(hints),
         endpoint.why,
     )
+
+
+def _used(policies: tuple[str, ...]) -> str:
+    return ", ".join(policies) or "not used"
 
 
 def _print_table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

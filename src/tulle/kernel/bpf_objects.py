@@ -43,14 +43,19 @@ class BpfObject:
         self.maps: dict[str, Map] = {}
         self.programs: dict[str, int] = {}
 
-    def load(self, pins: Path, settings: Mapping[str, bytes]) -> None:
+    def load(self, pins: Path, settings: Mapping[str, bytes], sizes: Mapping[str, int]) -> None:
         """Loads it with these settings (``bpf/config.h``) and pins its maps in ``pins`` under their names.
 
-        Maps that are pinned there already are used as they are: what the kernel knows outlives an agent.
+        ``sizes``: how many entries fit into a map, if not as many as ``bpf/maps.h`` says. Maps that are
+        pinned there already are used as they are, and must have that size: what the kernel knows outlives
+        an agent.
         """
         calls = library().calls
         maps = dict(self._each("map"))
         for name, handle in maps.items():
+            if name in sizes:
+                size = ctypes.c_uint32(sizes[name])
+                call(f"set the size of map {name}", "bpf_map__set_max_entries", handle, size)
             self._prepare(name, handle, pins, settings)
         call(f"load {self._path.name}", "bpf_object__load", self._handle)
         self.maps = {n: Map(calls.bpf_map__fd(h), _value_size(h), n) for n, h in maps.items()}

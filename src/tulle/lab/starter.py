@@ -22,6 +22,7 @@ API_SERVER: Final = "apiserver"
 DNS_PORT: Final = 53
 RESOLVER: Final = "resolver"
 ZONE: Final = "topology.kubernetes.io/zone"
+_FLOWS = 1 << 16  # of each node: they share one machine's memory
 
 
 class Starter:
@@ -85,6 +86,7 @@ class Starter:
             "cniBinDir": str(paths.cni_bin),
             "routing": self.spec.routing,
             "cgroup": str(paths.cgroup),
+            "flowTableSize": _FLOWS,
         }
         paths.agent_settings.write_bytes(msgspec.yaml.encode(settings))
         command = [*processes.TULLE, "agent", f"--config={paths.agent_settings}"]

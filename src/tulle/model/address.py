@@ -59,6 +59,22 @@ def parse_lenient(text: str) -> bytes | None:
         return _parse_slowly(text)
 
 
+def parse_network_lenient(text: str) -> Network | None:
+    """A CIDR as users write it, or None where it is none: also with blanks around it, and with bits set
+    that the prefix does not cover (S-13).
+    """
+    address, slash, digits = text.strip().partition("/")
+    raw = parse_lenient(address)
+    if raw is None or not slash or not (digits.isascii() and digits.isdecimal()):
+        return None
+    found, length = from_bytes(raw), int(digits)
+    if found.version == 4 and ":" in address:
+        length -= _MAPPED_BITS
+    if not 0 <= length <= found.max_prefixlen:
+        return None
+    return ip_network((found.packed, length), strict=False)
+
+
 def _parse_slowly(text: str) -> bytes | None:
     head, colon, dotted = text.rpartition(":") if "." in text else (text, "", "")
     groups = [_stripped(group) for group in head.split(":")] if head else []

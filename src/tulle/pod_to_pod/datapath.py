@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +56,26 @@ def _folder(root: Path, contract: Contract) -> Path:
     return root / f"v{contract.enums['contract']['CONTRACT_VERSION'].value}"
 
 
+class ExternalTraffic(StrEnum):
+    """The setting ``externalTraffic``: how a Pod answers a client that entered the cluster by another node
+    (``enum external_traffic`` in ``bpf/contract.h``).
+    """
+
+    HANDOVER = "handover"
+    DSR = "dsr"
+    SNAT = "snat"
+
+
+@dataclass(frozen=True, slots=True)
+class DatapathSettings:
+    """What the programs are told when they are loaded. ``flow_table_size``: how many flows are remembered."""
+
+    overlay_vni: int = 84
+    overlay_port: int = 4789
+    external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
+    flow_table_size: int = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """How many packets went by a hook for a reason, as ``bpf/contract.h`` names both."""
@@ -74,20 +95,16 @@ class Datapath:
     Raises ``KernelError``; packets then go on as before.
     """
 
-    def __init__(self, root: Path, overlay_vni: int, overlay_port: int) -> None:
+    def __init__(self, root: Path, settings: DatapathSettings) -> None:
         objects = _open_objects()
         self.contract = objects[0].contract
         self._root = _folder(root, self.contract)
         maps, self._links = self._root / "maps", root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        settings = {
-            "overlay_vni": overlay_vni.to_bytes(4, sys.byteorder),
-            "overlay_port": overlay_port.to_bytes(2, sys.byteorder),
-            "gateway_mac": GATEWAY_MAC,
-        }
+        sizes = {"flows": _flow_table_size(maps / "flows", settings.flow_table_size)}
         for each in objects:
-            each.load(maps, settings)
+            each.load(maps, _constants(self.contract, settings), sizes)
         self._objects = objects
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
         self.maps = objects[0].maps
@@ -219,11 +236,45 @@ class Datapath:
         )
         return key, value
 
+    def mark(self, name: str) -> int:
+        """What a packet is marked with: SHORT_CUT or MASQUERADE."""
+        return int(self.contract.enums["mark"][f"MARK_{name}"])
+
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
             self.maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
+
+
+def _constants(contract: Contract, settings: DatapathSettings) -> dict[str, bytes]:
+    """The variables of ``bpf/config.h``."""
+    external = contract.enums["external_traffic"][f"EXTERNAL_{settings.external_traffic.name}"]
+    return {
+        "overlay_vni": settings.overlay_vni.to_bytes(4, sys.byteorder),
+        "overlay_port": settings.overlay_port.to_bytes(2, sys.byteorder),
+        "gateway_mac": GATEWAY_MAC,
+        "external_traffic": external.to_bytes(4, sys.byteorder),
+    }
+
+
+def _flow_table_size(pin: Path, wanted: int) -> int:
+    """A table that is there keeps its size, and its flows."""
+    if not pin.exists():
+        return wanted
+    table = bpf_maps.open_map(pin, 0)
+    try:
+        there = table.most
+    finally:
+        os.close(table.fd)
+    if there != wanted:
+        log.warning(
+            "the flow table has %d entries, not flowTableSize %d: that counts after a reboot, or once "
+            "`tulle uninstall` has taken the table away",
+            there,
+            wanted,
+        )
+    return there
 
 
 def _cookie(number: int) -> bytes:

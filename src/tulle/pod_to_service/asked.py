@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from tulle.model.address import Network, parse_network_lenient
 from tulle.model.services import Service
 from tulle.pod_to_service.addresses import family_of, read_address
 from tulle.pod_to_service.categorize import Policy
@@ -27,12 +29,14 @@ class AskedPort(NamedTuple):
 class Asked(NamedTuple):
     """Addresses as 16 bytes. ``cluster_ips`` by family, the primary one first: at most one each (S-17).
 
-    ``external_ips`` are those that lead here from outside: ``externalIPs``, and those of a load balancer
-    that leaves them to the nodes (S-23, S-24). ``affinity`` in seconds, 0 for none (S-60).
+    ``vips`` are a load balancer's addresses, if it leaves them to the nodes (S-24). ``sources``: by family,
+    who may use these (S-61); all may where there is none. ``affinity`` in seconds, 0 for none (S-60).
     """
 
     cluster_ips: dict[int, bytes]
+    vips: tuple[bytes, ...]
     external_ips: tuple[bytes, ...]
+    sources: dict[int, tuple[Network, ...]]
     ports: tuple[AskedPort, ...]
     affinity: int
     internal_local: bool
@@ -40,7 +44,7 @@ class Asked(NamedTuple):
 
     def policy(self, port: AskedPort, family: int) -> Policy:
         """What decides about the endpoints of this port (S-30)."""
-        outside = any(family_of(address) == family for address in self.external_ips)
+        outside = any(family_of(address) == family for address in (*self.vips, *self.external_ips))
         return Policy(self.internal_local, self.external_local, port.node_port != 0 or outside)
 
 
@@ -59,17 +63,14 @@ def read_service(service: Service, problems: list[Problem]) -> Asked:
     reader.word("type", spec.type, TYPES)
     return Asked(
         cluster_ips=reader.cluster_ips(),
+        vips=reader.vips(),
         external_ips=reader.external_ips(),
+        sources=reader.sources(),
         ports=reader.ports(),
         affinity=reader.affinity(),
         internal_local=reader.is_local("internalTrafficPolicy", spec.internal_traffic_policy),
         external_local=reader.is_local("externalTrafficPolicy", spec.external_traffic_policy),
     )
-
-
-def addresses_of(service: Service) -> tuple[bytes, ...]:
-    """The addresses that a Service has inside the cluster; none if it is not ours."""
-    return tuple(_Reader(service, []).cluster_ips().values()) if is_ours(service) else ()
 
 
 class _Reader:
@@ -110,11 +111,22 @@ class _Reader:
                 found[family] = address
         return found
 
+    def vips(self) -> tuple[bytes, ...]:
+        """Of ``ipMode`` Proxy, what is sent to the address leaves the node for the load balancer."""
+        ingresses = self._service.status.load_balancer.ingress or ()
+        return self._addresses(
+            [
+                (f"status.loadBalancer.ingress[{index}].ip", ingress.ip)
+                for index, ingress in enumerate(ingresses)
+                if ingress.ip and ingress.ip_mode in (None, "VIP")
+            ]
+        )
+
     def external_ips(self) -> tuple[bytes, ...]:
-        named = [(f"spec.externalIPs[{i}]", text) for i, text in enumerate(self._spec.external_ips or ())]
-        for index, ingress in enumerate(self._service.status.load_balancer.ingress or ()):
-            if ingress.ip and ingress.ip_mode in (None, "VIP"):
-                named.append((f"status.loadBalancer.ingress[{index}].ip", ingress.ip))
+        asked = self._spec.external_ips or ()
+        return self._addresses([(f"spec.externalIPs[{index}]", text) for index, text in enumerate(asked)])
+
+    def _addresses(self, named: Iterable[tuple[str, str]]) -> tuple[bytes, ...]:
         found: dict[bytes, None] = {}
         for field, text in named:
             address, wrong = read_address(text)
@@ -123,6 +135,27 @@ class _Reader:
             else:
                 found[address] = None
         return tuple(found)
+
+    def sources(self) -> dict[int, tuple[Network, ...]]:
+        """Sorted. A family that nobody spoke of is open, as is one with a ``/0`` (S-17, S-61); but where no
+        range at all could be read, nobody is let in.
+        """
+        ranges = self._spec.load_balancer_source_ranges or ()
+        found: dict[int, set[Network]] = {}
+        for index, text in enumerate(ranges):
+            network = parse_network_lenient(text)
+            if network is None:
+                field = f"spec.loadBalancerSourceRanges[{index}]"
+                self._wrong(field, f"{text!r} is no CIDR, such as 10.0.0.0/8; it lets nobody in")
+            else:
+                found.setdefault(network.version, set()).add(network)
+        if ranges and not found:
+            return {4: (), 6: ()}
+        return {
+            family: tuple(sorted(networks, key=str))
+            for family, networks in found.items()
+            if all(network.prefixlen for network in networks)
+        }
 
     def ports(self) -> tuple[AskedPort, ...]:
         """Names and numbers are unique in each protocol (S-26): what comes second is left out."""
@@ -138,8 +171,17 @@ class _Reader:
                 said = f"{port.name!r} {port.protocol} {port.port}"
                 self._wrong(field, f"{said} has the name or the number of a port before it; both are unique")
             else:
-                found.append(AskedPort(port.name, port.port, protocol, port.node_port))
+                found.append(
+                    AskedPort(port.name, port.port, protocol, self._node_port(field, port.node_port))
+                )
         return tuple(found)
+
+    def _node_port(self, field: str, number: int) -> int:
+        """0 where there is none (S-25)."""
+        if 0 <= number < 65536:
+            return number
+        self._wrong(f"{field}.nodePort", f"{number} is not a number from 1 to 65535; there is no node port")
+        return 0
 
     def affinity(self) -> int:
         spec = self._spec

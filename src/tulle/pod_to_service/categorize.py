@@ -14,10 +14,14 @@ from tulle.pod_to_service.plan import Backend
 
 
 class Location(NamedTuple):
-    """This node's name and its ``topology.kubernetes.io/zone``, empty where it has none (S-15)."""
+    """This node's name and its ``topology.kubernetes.io/zone``, empty where it has none (S-15).
+
+    ``addresses``: the Node's own, 16 bytes each.
+    """
 
     node: str
     zone: str = ""
+    addresses: frozenset[bytes] = frozenset()
 
 
 class Standing(NamedTuple):

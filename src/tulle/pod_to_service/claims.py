@@ -1,73 +1,113 @@
-"""Which Service an address belongs to. Pure bookkeeping.
+"""Which Service a frontend belongs to. Pure bookkeeping.
 
-The API gives each address to one Service. Should two have the same one all the same, the kernel's table can
-hold but one of them, and the end of the other must not take it away.
+The API gives each address inside the cluster, and each node port, to one Service; an address outside may be
+shared by Services on different ports. Should two ask for the same all the same, the kernel's table can hold
+but one of them, and the end of the other must not take it away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
 from tulle.kube.resources import Key
 from tulle.model.address import from_bytes
-from tulle.pod_to_service.plan import PortPlan, Problem, ServicePlan
+from tulle.pod_to_service.plan import Frontend, Kind, Lead, PortPlan, Problem, ServicePlan
+from tulle.pod_to_service.words import say_frontend
+
+_FIELDS = {
+    Kind.CLUSTER_IP: "spec.clusterIPs",
+    Kind.NODE_PORT: "spec.ports[].nodePort",
+    Kind.LOAD_BALANCER: "status.loadBalancer.ingress",
+    Kind.EXTERNAL_IP: "spec.externalIPs",
+}
+
+
+def claims_of(leads: Iterable[Lead]) -> tuple[Frontend, ...]:
+    """All that the leads of a Service claim: of an address inside the cluster, all other ports, too."""
+    claimed: dict[Frontend, None] = {}
+    for lead in leads:
+        if lead.kind is Kind.CLUSTER_IP:
+            claimed[any_port(lead.frontend)] = None
+        claimed[lead.frontend] = None
+    return tuple(claimed)
+
+
+def any_port(frontend: Frontend) -> Frontend:
+    """The frontend that stands for all ports of its address that have none of their own."""
+    return Frontend(frontend.address, 0, 0)
 
 
 class Claims:
-    """Who came first has the address, until it gives it up."""
+    """Who came first has the frontend, until it gives it up."""
 
     def __init__(self) -> None:
-        self._owners: dict[bytes, Key] = {}
-        self._held: dict[Key, tuple[bytes, ...]] = {}
-        self._waiting: dict[bytes, list[Key]] = {}
+        self._owners: dict[Frontend, Key] = {}
+        self._held: dict[Key, tuple[Frontend, ...]] = {}
+        self._waiting: dict[Frontend, list[Key]] = {}
 
-    def put(self, key: Key, addresses: tuple[bytes, ...]) -> list[Key]:
-        """The addresses of a Service as they are now. Returns the other Services that get one by that."""
+    def put(self, key: Key, frontends: tuple[Frontend, ...]) -> list[Key]:
+        """What a Service claims as of now. Returns the other Services that get one by that."""
         before = self._held.pop(key, ())
-        if addresses:
-            self._held[key] = addresses
-        heirs = [self._release(key, a) for a in before if a not in addresses]
-        for address in addresses:
-            if self._owners.setdefault(address, key) != key:
-                waiting = self._waiting.setdefault(address, [])
+        if frontends:
+            self._held[key] = frontends
+        if before == frontends:
+            return []
+        heirs = [self._release(key, f) for f in set(before).difference(frontends)]
+        for frontend in frontends:
+            if self._owners.setdefault(frontend, key) != key:
+                waiting = self._waiting.setdefault(frontend, [])
                 waiting += [key] if key not in waiting else []
         return [heir for heir in heirs if heir]
 
-    def owner(self, address: bytes) -> Key | None:
-        """The Service that has it."""
-        return self._owners.get(address)
+    def at(self, addresses: Iterable[bytes]) -> list[Key]:
+        """The Services that claim something at one of these addresses."""
+        asked = frozenset(addresses)
+        return [key for key, held in self._held.items() if any(f.address in asked for f in held)]
 
-    def _release(self, key: Key, address: bytes) -> Key | None:
-        """Who has the address next, if it changes hands."""
-        waiting = self._waiting.get(address, [])
+    def _release(self, key: Key, frontend: Frontend) -> Key | None:
+        """Who has the frontend next, if it changes hands."""
+        waiting = self._waiting.get(frontend, [])
         if key in waiting:
             waiting.remove(key)
             heir = None
         elif waiting:
-            heir = self._owners[address] = waiting.pop(0)
+            heir = self._owners[frontend] = waiting.pop(0)
         else:
-            del self._owners[address]
+            del self._owners[frontend]
             heir = None
         if not waiting:
-            self._waiting.pop(address, None)
+            self._waiting.pop(frontend, None)
         return heir
 
     def without_foreign(self, key: Key, plan: ServicePlan) -> ServicePlan:
-        """The plan without the addresses that belong to another Service."""
-        foreign = {a: self._owners[a] for a in self._held.get(key, ()) if self._owners[a] != key}
+        """The plan without the frontends that belong to another Service."""
+        foreign = {f: self._owners[f] for f in self._held.get(key, ()) if self._owners[f] != key}
         if not foreign:
             return plan
-        problems = [_problem(key, address, owner) for address, owner in foreign.items()]
+        problems = {
+            _problem(key, lead, owner): None
+            for port in plan.ports
+            for lead in port.leads
+            if (owner := _owner(lead, foreign))
+        }
         ports = [_without(port, foreign) for port in plan.ports]
-        return ServicePlan(tuple(port for port in ports if port.frontends), (*plan.problems, *problems))
+        return ServicePlan(tuple(port for port in ports if port.leads), (*plan.problems, *problems))
 
 
-def _without(port: PortPlan, addresses: Container[bytes]) -> PortPlan:
-    return replace(port, frontends=tuple(f for f in port.frontends if f.address not in addresses))
+def _owner(lead: Lead, foreign: Mapping[Frontend, Key]) -> Key | None:
+    """Whose the frontend is, if it is another Service's."""
+    if lead.kind is Kind.CLUSTER_IP and (owner := foreign.get(any_port(lead.frontend))):
+        return owner
+    return foreign.get(lead.frontend)
 
 
-def _problem(key: Key, address: bytes, owner: Key) -> Problem:
-    other = "/".join(owner)
-    message = f"{from_bytes(address)} is the address of Service {other} already; one that is free is right"
-    return Problem("Service", key, "spec.clusterIPs", message)
+def _without(port: PortPlan, foreign: Mapping[Frontend, Key]) -> PortPlan:
+    return port.with_leads(tuple(lead for lead in port.leads if not _owner(lead, foreign)))
+
+
+def _problem(key: Key, lead: Lead, owner: Key) -> Problem:
+    inside = lead.kind is Kind.CLUSTER_IP
+    what = str(from_bytes(lead.frontend.address)) if inside else say_frontend(lead.frontend)
+    is_of = "is the address of" if inside else "belongs to"
+    message = f"{what} {is_of} Service {'/'.join(owner)} already; one that is free is right"
+    return Problem("Service", key, _FIELDS[lead.kind], message)

@@ -8,18 +8,22 @@ from socket import htons, ntohs
 from typing import NamedTuple
 
 from tulle.kernel.btf import Contract
-from tulle.pod_to_service.plan import Backend, Frontend, OnEmpty, PortPlan
+from tulle.pod_to_service.plan import Backend, Choice, Frontend, OnEmpty, Scope
 
 BACKEND_SIZE = 20
 
 
 class Content(NamedTuple):
-    """What is in a set. ``backends`` and ``serving`` are packed, one behind the other."""
+    """What is in a set. ``backends`` and ``serving`` are packed, one behind the other.
+
+    ``ringed``: whether it has a ring, which leads a flow to the same backend on every node.
+    """
 
     backends: bytes
     serving: bytes
     affinity: int
     on_empty: int
+    ringed: bool = False
 
     @property
     def size(self) -> int:
@@ -40,6 +44,16 @@ class Header(NamedTuple):
     affinity: int
     serving: int
     on_empty: int
+    ring: int = 0
+    ring_size: int = 0
+
+
+class LeadsTo(NamedTuple):
+    """``struct lead``: indices into ``services``, or an ``enum service_index``."""
+
+    inside: int
+    outside: int
+    guard: int = 0
 
 
 class Entries:
@@ -48,10 +62,14 @@ class Entries:
     def __init__(self, contract: Contract) -> None:
         self._backend = contract.layout("backend")
         self._frontend = contract.layout("frontend")
+        self._lead = contract.layout("lead")
         self._slot = contract.layout("slot")
         self._set = contract.layout("backend_set")
         self._member = contract.layout("member")
         self._on_empty = contract.enums["on_empty"]
+        scopes = contract.enums["frontend_scope"]
+        self._scopes = {scope: int(scopes[f"SCOPE_{scope.name}"]) for scope in Scope}
+        self._scope_of = {number: scope for scope, number in self._scopes.items()}
         special = contract.enums["service_index"]
         self.no_port: int = special["SERVICE_NO_PORT"]
         self.of_node: int = special["SERVICE_OF_NODE"]
@@ -69,21 +87,28 @@ class Entries:
         return int.from_bytes(raw, sys.byteorder)
 
     def frontend(self, frontend: Frontend) -> bytes:
-        return self._frontend.pack(frontend.address, htons(frontend.port), frontend.protocol, 0)
+        address, port, protocol, scope = frontend
+        return self._frontend.pack(address, htons(port), protocol, self._scopes[scope])
 
     def read_frontend(self, raw: bytes) -> Frontend:
-        address, port, protocol, _ = self._frontend.unpack(raw)
-        return Frontend(address, ntohs(port), protocol)
+        address, port, protocol, scope = self._frontend.unpack(raw)
+        return Frontend(address, ntohs(port), protocol, self._scope_of[scope])
 
     def any_port(self, address: bytes) -> bytes:
         """The frontend of all ports that a Service's address does not have."""
         return self._frontend.pack(address, 0, 0, 0)
 
-    def content(self, plan: PortPlan) -> Content:
-        backends = self._pack(plan.backends)
-        serving = backends if plan.serving is plan.backends else self._pack(plan.serving)
-        name = "ON_EMPTY_DROP" if plan.on_empty is OnEmpty.DROP else "ON_EMPTY_REFUSE"
-        return Content(backends, serving, plan.affinity, int(self._on_empty[name]))
+    def lead(self, leads_to: LeadsTo) -> bytes:
+        return self._lead.pack(*leads_to)
+
+    def read_lead(self, raw: bytes) -> LeadsTo:
+        return LeadsTo(*self._lead.unpack(raw))
+
+    def content(self, choice: Choice, affinity: int, ringed: bool) -> Content:
+        backends = self._pack(choice.backends)
+        serving = backends if choice.serving is choice.backends else self._pack(choice.serving)
+        name = "ON_EMPTY_DROP" if choice.on_empty is OnEmpty.DROP else "ON_EMPTY_REFUSE"
+        return Content(backends, serving, affinity, int(self._on_empty[name]), ringed)
 
     def read_on_empty(self, value: int) -> OnEmpty:
         return OnEmpty.DROP if value == self._on_empty["ON_EMPTY_DROP"] else OnEmpty.REJECT

@@ -12,14 +12,17 @@ from tulle.pod_to_service.entries import Content, Entries, Header
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """What the kernel has of a port: its index in ``services``, the number of its set, and what is in it.
+    """What the kernel has of a port for one traffic policy: its index in ``services``, the number of its set,
+    and what is in it.
 
-    ``serving`` is the number of the set that says who may keep old flows.
+    ``serving`` is the number of the set that says who may keep old flows, ``service`` the one by which
+    clients with affinity are known, ``ring`` where the set's ring is.
     """
 
     index: int
     set: int
     serving: int
+    service: int
     content: Content
 
 
@@ -65,6 +68,12 @@ def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
     return found
 
 
+def indices_in(found: Found, entries: Entries) -> set[int]:
+    """The indices that frontends lead to."""
+    leads = [entries.read_lead(value) for value in set(found.frontends.values())]
+    return {index for lead in leads for index in (lead.inside, lead.outside) if index >= entries.first}
+
+
 def _find_ports(
     found: Found,
     services: Map,
@@ -73,14 +82,12 @@ def _find_ports(
     slots: Mapping[int, Mapping[int, bytes]],
     members: Mapping[int, list[bytes]],
 ) -> None:
-    for index in {entries.read_number(value) for value in found.frontends.values()}:
-        if index < entries.first:
-            continue
+    for index in indices_in(found, entries):
         found.last_index = max(found.last_index, index)
         number = entries.read_number(services.get(entries.number(index)) or bytes(4))
         if header := headers.get(number):
             content = _content(header, number, slots.get(number, {}), members)
-            found.ports[index] = Port(index, number, header.serving, content)
+            found.ports[index] = Port(index, number, header.serving, header.service, content)
 
 
 def _content(
@@ -92,7 +99,7 @@ def _content(
     if header.serving:
         same = header.serving == number
         serving = backends if same else b"".join(sorted(members.get(header.serving, [])))
-    return Content(backends, serving, header.affinity, header.on_empty)
+    return Content(backends, serving, header.affinity, header.on_empty, header.ring_size > 0)
 
 
 def _find_strays(

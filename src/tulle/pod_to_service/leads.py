@@ -45,22 +45,26 @@ class Leads:
         An address may change hands: whoever has it now keeps it when the other goes. Raises ``KernelError``;
         then what is new is not there.
         """
-        claimed = {frontend: value for each in wanted.values() for frontend, value in each.items()}
-        there = {frontend: self._written(frontend) for frontend in claimed}
+        claimed = {frontend: (key, value) for key, each in wanted.items() for frontend, value in each.items()}
         gone = [f for k in wanted for f in self._frontends.get(k, ()) if f not in claimed]
-        new = {f: value for f, value in claimed.items() if there[f] is None}
+        new: dict[bytes, bytes] = {}
         try:
-            self._insert(new)
-            for frontend, value in claimed.items():
-                if there[frontend] not in (None, value):
+            for frontend, (key, value) in claimed.items():
+                before = self._written(frontend)
+                if before is None:
+                    new[frontend] = value
+                    continue
+                if before != value:
                     self._insert({frontend: value})  # one by one: each frees what it replaces
                     self._deletions += 1
+                self._own(key, frontend, value)
+            self._insert(new)
         except KernelError:
             self._take_out([*new, *gone])
             raise
+        for frontend, value in new.items():
+            self._own(claimed[frontend][0], frontend, value)
         self._take_out(gone)
-        for key, each in wanted.items():
-            self._own(key, each)
 
     def _written(self, frontend: bytes) -> bytes | None:
         owner = self._owners.get(frontend)
@@ -79,18 +83,19 @@ class Leads:
         self._table.discard_all(frontends)
         self._deletions += bool(frontends)
         for frontend in frontends:
-            owner = self._owners.pop(frontend, None)
-            if owner is not None:
-                del self._frontends[owner][frontend]
+            self._disown(frontend)
 
-    def _own(self, key: Key, frontends: Mapping[bytes, bytes]) -> None:
-        for frontend in frontends:
-            owner = self._owners.get(frontend, key)
-            if owner != key and owner in self._frontends:
-                self._frontends[owner].pop(frontend, None)
-            self._owners[frontend] = key
-            self._found.pop(frontend, None)
-        if frontends:
-            self._frontends[key] = dict(frontends)
-        else:
-            self._frontends.pop(key, None)
+    def _own(self, key: Key, frontend: bytes, value: bytes) -> None:
+        if self._owners.get(frontend, key) != key:
+            self._disown(frontend)
+        self._owners[frontend] = key
+        self._frontends.setdefault(key, {})[frontend] = value
+        self._found.pop(frontend, None)
+
+    def _disown(self, frontend: bytes) -> None:
+        owner = self._owners.pop(frontend, None)
+        if owner is None:
+            return
+        del self._frontends[owner][frontend]
+        if not self._frontends[owner]:
+            del self._frontends[owner]

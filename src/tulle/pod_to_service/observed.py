@@ -9,67 +9,60 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.entries import Entries, LeadsTo
 from tulle.pod_to_service.found import Found, Port
-from tulle.pod_to_service.plan import Backend, Frontend, OnEmpty
+from tulle.pod_to_service.plan import Choice, Frontend
 
 
 @dataclass(frozen=True, slots=True)
 class KernelPort:
-    """What one index stands for; the fields are those of a ``PortPlan``.
+    """What one index stands for.
 
-    ``complete`` is false where frontends lead to an index that has no set of backends: to nothing.
-    ``hits``: how often a backend was chosen.
+    ``choice`` is None where frontends lead to an index that has no set of backends: to nothing.
+    ``frontends`` are those that lead here from some side. ``hits``: how often a backend was chosen.
     """
 
     index: int
     frontends: tuple[Frontend, ...]
-    complete: bool = False
-    backends: tuple[Backend, ...] = ()
-    serving: tuple[Backend, ...] = ()
+    choice: Choice | None = None
     affinity: int = 0
-    on_empty: OnEmpty = OnEmpty.REJECT
     hits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class KernelTable:
-    """``ports`` by index, and ``indices`` by frontend.
+    """``ports`` by index; ``leads`` by frontend.
 
-    ``refusing`` are the addresses whose other ports are refused (S-29), ``own`` those that are left to the
-    node because it has them itself.
+    ``refusing`` are the addresses whose other ports are refused (S-29), ``refusing_outside`` those that only
+    clients outside are refused at, ``own`` those that are left to the node because it has them itself.
     """
 
     ports: Mapping[int, KernelPort]
-    indices: Mapping[Frontend, int]
-    refusing: frozenset[bytes]
-    own: frozenset[bytes]
-
-
-def indices_in(found: Found, entries: Entries) -> set[int]:
-    """The indices that frontends lead to."""
-    numbers = {entries.read_number(value) for value in found.frontends.values()}
-    return {number for number in numbers if number >= entries.first}
+    leads: Mapping[Frontend, LeadsTo]
+    refusing: frozenset[bytes] = frozenset()
+    refusing_outside: frozenset[bytes] = frozenset()
+    own: frozenset[bytes] = frozenset()
 
 
 def observe(found: Found, entries: Entries, hits: Mapping[int, int]) -> KernelTable:
     """``hits`` by index."""
-    indices: dict[Frontend, int] = {}
-    by_index: defaultdict[int, list[Frontend]] = defaultdict(list)
-    special: dict[int, set[bytes]] = {entries.no_port: set(), entries.of_node: set()}
+    leads: dict[Frontend, LeadsTo] = {}
+    by_index: defaultdict[int, dict[Frontend, None]] = defaultdict(dict)
+    others: defaultdict[tuple[bool, bool], set[bytes]] = defaultdict(set)
     for key, value in found.frontends.items():
-        frontend, index = entries.read_frontend(key), entries.read_number(value)
-        if index < entries.first:
-            special[index].add(frontend.address)
-        else:
-            indices[frontend] = index
-            by_index[index].append(frontend)
+        frontend, lead = entries.read_frontend(key), entries.read_lead(value)
+        if not frontend.port:
+            others[lead.inside == entries.no_port, lead.outside == entries.no_port].add(frontend.address)
+            continue
+        leads[frontend] = lead
+        for index in (lead.inside, lead.outside):
+            by_index[index][frontend] = None
     ports = {
         index: _port(index, tuple(sorted(frontends)), found.ports.get(index), entries, hits.get(index, 0))
         for index, frontends in by_index.items()
     }
-    refusing, own = frozenset(special[entries.no_port]), frozenset(special[entries.of_node])
-    return KernelTable(ports, indices, refusing, own)
+    refusing, outside, own = (others[each] for each in ((True, True), (False, True), (False, False)))
+    return KernelTable(ports, leads, frozenset(refusing), frozenset(outside), frozenset(own))
 
 
 def _port(
@@ -78,13 +71,9 @@ def _port(
     if port is None:
         return KernelPort(index, frontends, hits=hits)
     content = port.content
-    return KernelPort(
-        index=index,
-        frontends=frontends,
-        complete=True,
+    choice = Choice(
         backends=tuple(entries.read_backends(content.backends)),
         serving=tuple(entries.read_backends(content.serving)),
-        affinity=content.affinity,
         on_empty=entries.read_on_empty(content.on_empty),
-        hits=hits,
     )
+    return KernelPort(index, frontends, choice, content.affinity, hits)

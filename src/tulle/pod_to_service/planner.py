@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tulle.kube.resources import Key
+from tulle.model.address import Network, from_bytes, host_network
 from tulle.model.services import EndpointSlice, Service
+from tulle.pod_to_service.addresses import family_of
 from tulle.pod_to_service.asked import Asked, AskedPort, is_ours, read_service
-from tulle.pod_to_service.categorize import Categories, Endpoints, Location, categorize
+from tulle.pod_to_service.categorize import Endpoints, Location, categorize
 from tulle.pod_to_service.endpoints import PortKey, find_endpoints
-from tulle.pod_to_service.plan import UDP, Backend, Frontend, OnEmpty, PortPlan, Problem, ServicePlan
+from tulle.pod_to_service.plan import (
+    ANY_ADDRESS,
+    UDP,
+    Backend,
+    Choice,
+    Frontend,
+    Kind,
+    Lead,
+    OnEmpty,
+    PortPlan,
+    Problem,
+    Scope,
+    ServicePlan,
+    Traffic,
+)
 
 
 def plan_service(service: Service, slices: Iterable[EndpointSlice], here: Location) -> ServicePlan:
@@ -25,32 +41,91 @@ def plan_service(service: Service, slices: Iterable[EndpointSlice], here: Locati
         for family in asked.cluster_ips
     ]
     found, wrong = find_endpoints(slices, [join for join, _ in wanted], here)
-    plans = [_internal(key, asked, port, join.family, found[join], here) for join, port in wanted]
+    plans = [_port(key, asked, port, join.family, found[join], here) for join, port in wanted]
     return ServicePlan(tuple(plans), (*problems, *wrong))
 
 
-def _internal(
+def leads_of(service: Service) -> tuple[Lead, ...]:
+    """All that lead to a Service; none if it is not ours."""
+    if not is_ours(service):
+        return ()
+    asked = read_service(service, [])
+    families = asked.cluster_ips
+    return tuple(
+        lead for port in asked.ports for family in families for lead in find_leads(asked, port, family)
+    )
+
+
+def _port(
     service: Key, asked: Asked, port: AskedPort, family: int, endpoints: Endpoints, here: Location
 ) -> PortPlan:
-    """The frontends inside the cluster (S-20): ``internalTrafficPolicy`` alone counts for them (S-48)."""
     categories = categorize(endpoints, asked.policy(port, family), here)
-    backends = categories.local if asked.internal_local else categories.cluster
+    leads = find_leads(asked, port, family, here.addresses)
+    used = {traffic for lead in leads for traffic in (lead.inside, lead.outside)}
+    cluster = local = None
+    if Traffic.CLUSTER in used:
+        cluster = _choice(endpoints, port, categories.cluster, OnEmpty.REJECT)
+    if Traffic.LOCAL in used:
+        on_empty = OnEmpty.DROP if categories.anywhere else OnEmpty.REJECT  # S-41, S-42; S-40
+        local = _choice(endpoints, port, categories.local, on_empty)
     return PortPlan(
         service=service,
         port=port.name,
         protocol=port.protocol,
         family=family,
-        frontends=(Frontend(asked.cluster_ips[family], port.port, port.protocol),),
-        backends=backends,
-        serving=_serving(endpoints, backends) if port.protocol == UDP else (),
         affinity=asked.affinity,
-        on_empty=_on_empty(asked, categories),
+        leads=leads,
+        cluster=cluster,
+        local=local,
     )
 
 
-def _on_empty(asked: Asked, categories: Categories) -> OnEmpty:
-    """With endpoints elsewhere, it is the traffic policy that leaves none (S-41); else S-40."""
-    return OnEmpty.DROP if asked.internal_local and categories.anywhere else OnEmpty.REJECT
+def find_leads(
+    asked: Asked, port: AskedPort, family: int, own: frozenset[bytes] = frozenset()
+) -> tuple[Lead, ...]:
+    """The frontends of one port in one family. ``own``: the Node's addresses.
+
+    Where two of them are the same, the first counts: the one that lets fewer in.
+    """
+    internal = _traffic(asked.internal_local)
+    external = _traffic(asked.external_local)
+    leads = [Lead(_at(asked.cluster_ips[family], port), Kind.CLUSTER_IP, internal, internal)]
+    if port.node_port:
+        anywhere = Frontend(ANY_ADDRESS[family], port.node_port, port.protocol, Scope.NODE_PORT)
+        leads.append(Lead(anywhere, Kind.NODE_PORT, Traffic.CLUSTER, external))
+    for address in asked.vips:
+        if family_of(address) == family:
+            sources = _sources(asked, family, address, own)
+            leads.append(Lead(_at(address, port), Kind.LOAD_BALANCER, Traffic.CLUSTER, external, sources))
+    for address in asked.external_ips:
+        if family_of(address) == family:
+            leads.append(Lead(_at(address, port), Kind.EXTERNAL_IP, Traffic.CLUSTER, external))
+    by_frontend: dict[Frontend, Lead] = {}
+    for lead in leads:
+        by_frontend.setdefault(lead.frontend, lead)
+    return tuple(by_frontend.values())
+
+
+def _traffic(local: bool) -> Traffic:
+    return Traffic.LOCAL if local else Traffic.CLUSTER
+
+
+def _at(address: bytes, port: AskedPort) -> Frontend:
+    return Frontend(address, port.port, port.protocol)
+
+
+def _sources(asked: Asked, family: int, vip: bytes, own: frozenset[bytes]) -> tuple[Network, ...] | None:
+    """A node that may come by its own address may do so by the VIP, should it have that, too (S-61)."""
+    sources = asked.sources.get(family)
+    if sources and any(from_bytes(address) in network for address in own for network in sources):
+        return tuple(sorted({*sources, host_network(from_bytes(vip))}, key=str))
+    return sources
+
+
+def _choice(
+    endpoints: Endpoints, port: AskedPort, backends: tuple[Backend, ...], on_empty: OnEmpty
+) -> Choice:
+    return Choice(backends, _serving(endpoints, backends) if port.protocol == UDP else (), on_empty)
 
 
 def _serving(endpoints: Endpoints, backends: tuple[Backend, ...]) -> tuple[Backend, ...]:

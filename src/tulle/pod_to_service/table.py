@@ -8,9 +8,7 @@ used again at once, and whoever still looks at it would see something of another
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tulle.errors import KernelError
@@ -18,116 +16,84 @@ from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
 from tulle.kube.resources import Key
 from tulle.model.address import Network, mapped_length, to_bytes
-from tulle.pod_to_service.entries import Content, Entries, Header, split
+from tulle.pod_to_service.entries import Entries, LeadsTo
 from tulle.pod_to_service.found import Found, Port, read_table
+from tulle.pod_to_service.garbage import Garbage
 from tulle.pod_to_service.leads import Leads
-from tulle.pod_to_service.plan import Backend, PortPlan
-
-log = logging.getLogger(__name__)
+from tulle.pod_to_service.plan import Backend, Kind, Lead, PortPlan, Traffic
+from tulle.pod_to_service.sets import Batch, Sets
+from tulle.pod_to_service.shared import Shared
 
 
 class PortName(NamedTuple):
-    """One port of a Service in one family: what has an index in ``services``."""
+    """One port of a Service in one family, for one traffic policy: what has an index in ``services``."""
 
     service: Key
     port: str
     protocol: int
     family: int
+    traffic: Traffic
 
 
-@dataclass(slots=True)
-class Garbage:
-    """What nobody is led to any more, but somebody may still be looking at."""
-
-    sets: list[bytes] = field(default_factory=list)
-    slots: list[bytes] = field(default_factory=list)
-    members: list[bytes] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
-    deletions: int = 0  # of frontends, by then
-
-    def __bool__(self) -> bool:
-        return bool(self.sets or self.members or self.indices or self.deletions)
-
-    def add(self, other: Garbage) -> None:
-        for name in ("sets", "slots", "members", "indices"):
-            getattr(self, name).extend(getattr(other, name))
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is to be written: ``fresh`` for new indices, ``services`` for known ones; ``taken`` was found."""
-
-    backends: dict[bytes, bytes] = field(default_factory=dict)
-    members: dict[bytes, bytes] = field(default_factory=dict)
-    sets: dict[bytes, bytes] = field(default_factory=dict)
-    fresh: dict[int, bytes] = field(default_factory=dict)
-    services: dict[bytes, bytes] = field(default_factory=dict)
-    taken: list[Port] = field(default_factory=list)
-
-    def as_garbage(self) -> Garbage:
-        return Garbage(list(self.sets), list(self.backends), list(self.members), list(self.fresh))
+Ports = dict[PortName, Port]
 
 
 class Table:
     """The Service table of one node.
 
     What an earlier agent left in the kernel is taken over: a port whose plan is the same is not touched.
-    ``own``: addresses that this node itself has; a Service with one of them is left to the node.
+    ``own``: addresses that this node itself has; a ClusterIP that is one of them is left to the node.
     """
 
     def __init__(self, maps: Mapping[str, Map], contract: Contract) -> None:
         self._maps = maps
         self._entries = Entries(contract)
         self._contract = contract
-        self._ports: dict[Key, dict[PortName, Port]] = {}
+        self._ports: dict[Key, Ports] = {}
         self._found: Found | None = read_table(maps, self._entries)
-        self._next_index = max(self._entries.first, self._found.last_index + 1)
-        self._next_set = self._found.last_set + 1
-        self._free_indices: list[int] = []
+        self._sets = Sets(maps, contract, self._found)
         self._garbage = Garbage()
         self._leads = Leads(maps["frontends"], self._found.frontends)
+        self._vips = Shared()
         self._changed: list[PortName] = []
         self.own: frozenset[bytes] = frozenset()
 
     def apply(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> list[PortName]:
         """From now on these Services are as planned: no ports, no Service. Returns the ports that changed.
 
-        Raises ``KernelError``; whatever was not written then is written when the plan is applied again.
+        A key may be anything that nobody else uses as one. Raises ``KernelError``; whatever was not written
+        then is written when the plan is applied again.
         """
-        batch, garbage = _Batch(), Garbage()
+        batch, garbage = Batch(), Garbage()
         changed: list[PortName] = []
-        ports, frontends = {}, {}
+        ports: dict[Key, Ports] = {}
         for key, plan in plans.items():
             before = self._ports.get(key, {})
-            ports[key] = {n: self._port(n, p, before.get(n), batch, garbage) for n, p in _named(key, plan)}
-            frontends[key] = self._wanted_frontends(ports[key], plan)
+            ports[key] = {
+                name: port for each in plan for name, port in self._port(key, each, before, batch, garbage)
+            }
             for name in before.keys() - ports[key].keys():
-                self._retire(before[name], garbage, with_index=True)
+                self._sets.retire(before[name], garbage, with_index=True)
             changed += [n for n, p in ports[key].items() if before.get(n) != p]
             changed += before.keys() - ports[key].keys()
-        self._switch(batch)
+        self._write(batch)
         self._keep(ports)
         self._garbage.add(garbage)
         self._changed += changed
-        self._leads.lead(frontends)
+        self._leads.lead(self._wanted_frontends(plans))
         changed, self._changed = self._changed, []
         return changed
 
-    def _switch(self, batch: _Batch) -> None:
-        """Writes what nobody is led to yet, which may fail; then the words that lead there, which cannot."""
-        number = self._entries.number
+    def _write(self, batch: Batch) -> None:
         try:
-            for name in ("backends", "members", "sets"):
-                _update(self._maps[name], getattr(batch, name))
-            _update(self._maps["services"], {number(i): value for i, value in batch.fresh.items()})
+            self._sets.write(batch)
         except KernelError:
             self._garbage.add(batch.as_garbage())
             if self._found:
                 self._found.ports |= {port.index: port for port in batch.taken}
             raise
-        _update(self._maps["services"], batch.services)
 
-    def _keep(self, ports: Mapping[Key, dict[PortName, Port]]) -> None:
+    def _keep(self, ports: Mapping[Key, Ports]) -> None:
         for key, each in ports.items():
             if each:
                 self._ports[key] = each
@@ -135,77 +101,88 @@ class Table:
                 self._ports.pop(key, None)
 
     def _port(
-        self, name: PortName, plan: PortPlan, before: Port | None, batch: _Batch, garbage: Garbage
-    ) -> Port:
-        content = self._entries.content(plan)
-        if before is None and (before := self._take_over(plan)):
-            batch.taken.append(before)
-        if before is not None and before.content == content:
-            return before
-        if before is None:
-            port = self._write_set(self._new_index(), content, batch)
-            batch.fresh[port.index] = self._entries.number(port.set)
-        else:
-            self._retire(before, garbage, with_index=False)
-            port = self._write_set(before.index, content, batch)
-            batch.services[self._entries.number(port.index)] = self._entries.number(port.set)
-        return port
+        self, key: Key, plan: PortPlan, before: Mapping[PortName, Port], batch: Batch, garbage: Garbage
+    ) -> Iterable[tuple[PortName, Port]]:
+        """One for each choice of the plan; clients with affinity are known to both by one number (S-60)."""
+        contents = {
+            traffic: self._entries.content(choice, plan.affinity, False)
+            for traffic, choice in plan.choices.items()
+        }
+        names = {t: PortName(key, plan.port, plan.protocol, plan.family, t) for t in contents}
+        there = {
+            t: port for t, n in names.items() if (port := before.get(n) or self._take_over(plan, t, batch))
+        }
+        indices = {t: there[t].index if t in there else self._sets.new_index() for t in contents}
+        numbers = (port.service for port in there.values() if port.service in indices.values())
+        service = next(numbers, min(indices.values(), default=0))
+        for traffic, content in contents.items():
+            port = there.get(traffic)
+            if port is None:
+                port = self._sets.add(indices[traffic], service, content, True, batch)
+            elif (port.content, port.service) != (content, service):
+                self._sets.retire(port, garbage, with_index=False)
+                port = self._sets.add(port.index, service, content, False, batch)
+            yield names[traffic], port
 
-    def _write_set(self, index: int, content: Content, batch: _Batch) -> Port:
-        entries, number, serving = self._entries, self._new_set(), 0
-        if content.serving:
-            serving = number if content.serving == content.backends else self._new_set()
-        header = Header(index, content.size, content.affinity, serving, content.on_empty)
-        slots = entries.slots(number, range(content.size))
-        batch.backends.update(zip(slots, split(content.backends), strict=True))
-        batch.members.update(dict.fromkeys(self._member_keys(number, serving, content), b"\1"))
-        batch.sets[entries.number(number)] = entries.header(header)
-        return Port(index, number, serving, content)
+    def _take_over(self, plan: PortPlan, traffic: Traffic, batch: Batch) -> Port | None:
+        """What an earlier agent wrote for one of the frontends: its index stays, its set if that is right."""
+        if self._found is None:
+            return None
+        for lead in plan.leads:
+            raw = self._found.frontends.get(self._entries.frontend(lead.frontend))
+            if raw is None or traffic not in (lead.inside, lead.outside):
+                continue
+            leads_to = self._entries.read_lead(raw)
+            index = leads_to.inside if lead.inside is traffic else leads_to.outside
+            if port := self._found.ports.pop(index, None):
+                batch.taken.append(port)
+                return port
+        return None
 
-    def _member_keys(self, number: int, serving: int, content: Content) -> list[bytes]:
-        keys: list[bytes] = []
-        if content.needs_members:
-            keys += self._entries.members(number, content.backends)
-        if serving and serving != number:
-            keys += self._entries.members(serving, content.serving)
-        return keys
-
-    def _retire(self, port: Port, garbage: Garbage, with_index: bool) -> None:
-        entries = self._entries
-        garbage.sets.append(entries.number(port.set))
-        garbage.slots += entries.slots(port.set, range(port.content.size))
-        garbage.members += self._member_keys(port.set, port.serving, port.content)
-        if with_index:
-            garbage.indices.append(port.index)
-
-    def _wanted_frontends(
-        self, ports: Mapping[PortName, Port], plan: Iterable[PortPlan]
-    ) -> dict[bytes, bytes]:
-        entries = self._entries
-        wanted: dict[bytes, bytes] = {}
-        for (_, port), each in zip(ports.items(), plan, strict=True):
-            for frontend in each.frontends:
-                own = frontend.address in self.own
-                special = entries.of_node if own else entries.no_port
-                wanted[entries.any_port(frontend.address)] = entries.number(special)
-                if not own:
-                    wanted[entries.frontend(frontend)] = entries.number(port.index)
+    def _wanted_frontends(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> dict[Key, dict[bytes, bytes]]:
+        """By whom they belong to: an address that Services share belongs to none of them."""
+        wanted: dict[Key, dict[bytes, bytes]] = {}
+        touched: set[bytes] = set()
+        for key, plan in plans.items():
+            wanted[key] = {}
+            touched |= self._vips.put(key, _vips(plan))
+            for each in plan:
+                for lead in each.leads:
+                    wanted[key] |= self._lead(key, each, lead)
+        for vip in touched:
+            wanted["", vip.hex()] = self._vip(vip)
         return wanted
 
-    def _take_over(self, plan: PortPlan) -> Port | None:
-        """What an earlier agent wrote for the same frontend: its index stays, its set if that is right."""
-        if self._found is None or not plan.frontends:
-            return None
-        index = self._found.frontends.get(self._entries.frontend(plan.frontends[0]))
-        return self._found.ports.pop(self._entries.read_number(index), None) if index else None
+    def _lead(self, key: Key, plan: PortPlan, lead: Lead) -> dict[bytes, bytes]:
+        entries, frontend = self._entries, lead.frontend
+        ports = self._ports[key]
+        indices = {
+            t: ports[PortName(key, plan.port, plan.protocol, plan.family, t)].index
+            for t in (lead.inside, lead.outside)
+        }
+        leads_to = entries.lead(LeadsTo(indices[lead.inside], indices[lead.outside]))
+        if lead.kind is not Kind.CLUSTER_IP:
+            return {entries.frontend(frontend): leads_to}
+        others = entries.any_port(frontend.address)
+        if frontend.address in self.own:
+            return {others: entries.lead(LeadsTo(entries.of_node, entries.of_node))}
+        refused = entries.lead(LeadsTo(entries.no_port, entries.no_port))
+        return {others: refused, entries.frontend(frontend): leads_to}
+
+    def _vip(self, vip: bytes) -> dict[bytes, bytes]:
+        """Other ports of it: refused to clients outside, and of no concern to those inside."""
+        entries = self._entries
+        if vip not in self._vips or vip in self.own:
+            return {}
+        return {entries.any_port(vip): entries.lead(LeadsTo(entries.of_node, entries.no_port))}
 
     def forget_unclaimed(self) -> None:
-        """Once, when every Service has been planned: what an earlier agent left and nobody asked for goes."""
+        """Once, when everything has been planned: what an earlier agent left and nobody asked for goes."""
         if self._found is None:
             return
         garbage = Garbage()
         for port in self._found.ports.values():
-            self._retire(port, garbage, with_index=True)
+            self._sets.retire(port, garbage, with_index=True)
         garbage.sets += self._found.stray_sets
         garbage.slots += self._found.stray_slots
         garbage.members += self._found.stray_members
@@ -221,13 +198,8 @@ class Table:
 
     def free(self, garbage: Garbage) -> None:
         """Deletes what no program can see any more. Raises ``KernelError``."""
-        none = self._entries.number(0)
         self._leads.are_unseen(garbage.deletions)
-        _update(self._maps["services"], {self._entries.number(i): none for i in garbage.indices})
-        self._maps["sets"].discard_all(garbage.sets)
-        self._maps["backends"].discard_all(garbage.slots)
-        self._maps["members"].discard_all(garbage.members)
-        self._free_indices += garbage.indices
+        self._sets.free(garbage)
 
     def set_cidrs(self, cidrs: Iterable[Network]) -> None:
         """Where Services' addresses come from: others in there are nobody's (S-16, S-29)."""
@@ -246,24 +218,7 @@ class Table:
         read = self._entries.read_backends
         return {p.index: frozenset(read(p.content.serving)) for p in ports if p and p.content.serving}
 
-    def _new_index(self) -> int:
-        if self._free_indices:
-            index = self._free_indices.pop()
-            self._maps["service_hits"][self._entries.number(index)] = bytes(
-                self._maps["service_hits"].value_size
-            )
-            return index
-        self._next_index += 1
-        return self._next_index - 1
 
-    def _new_set(self) -> int:
-        self._next_set += 1
-        return self._next_set - 1
-
-
-def _named(key: Key, plan: Iterable[PortPlan]) -> list[tuple[PortName, PortPlan]]:
-    return [(PortName(key, p.port, p.protocol, p.family), p) for p in plan]
-
-
-def _update(table: Map, entries: Mapping[bytes, bytes]) -> None:
-    table.update_all(list(entries), list(entries.values()))
+def _vips(plan: Iterable[PortPlan]) -> frozenset[bytes]:
+    leads = (lead for each in plan for lead in each.leads)
+    return frozenset(lead.frontend.address for lead in leads if lead.kind is Kind.LOAD_BALANCER)

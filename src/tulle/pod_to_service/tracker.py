@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
 from tulle.model.services import EndpointSlice, Service
-from tulle.pod_to_service.asked import addresses_of
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.claims import Claims
+from tulle.pod_to_service.claims import Claims, claims_of
 from tulle.pod_to_service.plan import ServicePlan
-from tulle.pod_to_service.planner import plan_service
+from tulle.pod_to_service.planner import leads_of, plan_service
 
 
 class Tracker:
@@ -34,7 +33,7 @@ class Tracker:
             self._services.pop(change.key, None)
         else:
             self._services[change.key] = change.new
-        held = addresses_of(change.new) if change.new else ()
+        held = claims_of(leads_of(change.new)) if change.new else ()
         self._mark([change.key, *self._claims.put(change.key, held)])
 
     def slice_changed(self, change: Change[EndpointSlice]) -> None:
@@ -54,14 +53,14 @@ class Tracker:
             self._mark([owner])
 
     def move(self, here: Location) -> None:
-        """The node's name or zone: with them, any Service may have other endpoints (S-15)."""
+        """The node's name, zone or addresses: with them, any Service may have other endpoints (S-15)."""
         if here != self._here:
             self._here = here
             self._mark(self._services)
 
     def touch(self, addresses: Iterable[bytes]) -> None:
         """What was planned for these addresses is done otherwise now: their Services are dirty."""
-        self._mark(key for key in map(self._claims.owner, addresses) if key)
+        self._mark(self._claims.at(addresses))
 
     def _mark(self, keys: Iterable[Key]) -> None:
         self._dirty.update(dict.fromkeys(keys))

@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import msgspec
 import pytest
+from tests.plans import as_written
 
 from tulle.agent.service_api import ApiSide, plan_all
 from tulle.agent.service_maps import KernelSide
@@ -15,7 +16,6 @@ from tulle.model.address import Network, to_bytes
 from tulle.model.services import EndpointSlice, Service
 from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.observed import KernelPort, KernelTable
 from tulle.pod_to_service.plan import PortPlan
 
 CIDR, OTHER = ip_network("10.96.0.0/16"), ip_network("10.97.0.0/16")
@@ -48,15 +48,7 @@ def api(*objects: Service | EndpointSlice, cidrs: frozenset[Network] | None = No
 def kernel(
     *plans: PortPlan, cidrs: frozenset[Network] = frozenset(), programs: frozenset[str] = PROGRAMS
 ) -> KernelSide:
-    ports = {
-        index: KernelPort(
-            index, plan.frontends, True, plan.backends, plan.serving, plan.affinity, plan.on_empty
-        )
-        for index, plan in enumerate(plans, start=2)
-    }
-    indices = {frontend: port.index for port in ports.values() for frontend in port.frontends}
-    table = KernelTable(ports, indices, frozenset(f.address for f in indices), frozenset())
-    return KernelSide(table, frozenset(), cidrs, {}, {}, programs)
+    return KernelSide(as_written(*plans), frozenset(), cidrs, {}, {}, programs)
 
 
 def as_asked(side: ApiSide) -> list[PortPlan]:

@@ -18,10 +18,15 @@ table inet tulle {
     type ipv6_addr; flags interval
     elements = { fd00:244::/64, ff00::/8 }
   }
+  chain out {
+    meta l4proto { tcp, udp } counter masquerade to :32768-60999 fully-random
+    counter masquerade fully-random
+  }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr 10.244.1.0/24 ip daddr != @kept4 counter masquerade fully-random
-    ip6 saddr fd00:244:1::/64 ip6 daddr != @kept6 counter masquerade fully-random
+    meta mark 0x74756c6d goto out
+    ip saddr 10.244.1.0/24 ip daddr != @kept4 goto out
+    ip6 saddr fd00:244:1::/64 ip6 daddr != @kept6 goto out
   }
 }
 """
@@ -30,11 +35,11 @@ table inet tulle {
 def test_ruleset() -> None:
     pods = [ip_network("10.244.1.0/24"), ip_network("fd00:244:1::/64")]
     kept = ["10.244.0.0/24", "10.244.1.0/24", "192.168.0.1/32", "fd00:244::/64"]
-    assert ruleset(pods, map(ip_network, kept)) == EXPECTED
+    assert ruleset(pods, map(ip_network, kept), 0x74756C6D) == EXPECTED
 
 
 def test_one_family_has_no_rule_for_the_other() -> None:
-    text = ruleset([ip_network("fd00:244:1::/64")], [ip_network("10.0.0.0/8")])
+    text = ruleset([ip_network("fd00:244:1::/64")], [ip_network("10.0.0.0/8")], 1)
     assert "kept4" not in text
     assert "elements = { ff00::/8 }" in text
 
@@ -42,7 +47,7 @@ def test_one_family_has_no_rule_for_the_other() -> None:
 def test_exceptions_that_hold_others_stand_alone() -> None:
     """An interval set with overlaps would be refused."""
     kept = map(ip_network, ("0.0.0.0/0", "10.0.0.0/8", "239.0.0.0/8"))
-    assert "elements = { 0.0.0.0/0 }" in ruleset([ip_network("10.244.1.0/24")], kept)
+    assert "elements = { 0.0.0.0/0 }" in ruleset([ip_network("10.244.1.0/24")], kept, 1)
 
 
 def test_removal() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from service_objects import HTTP, endpoint, endpoint_slice, plan, said, service
+from tests.plans import inside
 
 from tulle.model.services import (
     ClientIPConfig,
@@ -86,7 +87,7 @@ def test_services(addresses: tuple[str, ...], spec: dict[str, Any], field: str, 
     assert told_field == f"spec.{field}"
     assert message in told
     assert (planned.problems[0].kind, planned.problems[0].key) == ("Service", ("default", "web"))
-    served = [said(port.backends) for port in planned.ports]
+    served = [said(inside(port).backends) for port in planned.ports]
     assert served == ([] if "clusterIPs[0]" in field else [["10.1.0.1:8080"]])
 
 
@@ -162,8 +163,8 @@ def test_slices(bad: EndpointSlice, field: str, message: str) -> None:
     assert told_field == field
     assert message in told
     assert (planned.problems[0].kind, planned.problems[0].key) == ("EndpointSlice", ("default", "web-1"))
-    assert "10.1.0.1:8080" in said(planned.ports[0].backends)
-    assert "10.1.0.9:8080" not in said(planned.ports[0].backends)
+    assert "10.1.0.1:8080" in said(inside(planned.ports[0]).backends)
+    assert "10.1.0.9:8080" not in said(inside(planned.ports[0]).backends)
 
 
 def test_a_thousand_bad_endpoints_are_one_problem() -> None:
@@ -179,7 +180,7 @@ def test_an_endpoint_in_two_places() -> None:
         planned = plan(local, endpoint_slice(here, name=names[0]), endpoint_slice(there, name=names[1]))
         assert [p.key[1] for p in planned.problems] == ["b"]
         assert complaints(planned)[0][0] == "endpoints[].nodeName"
-        assert said(planned.ports[0].backends) == ["10.1.0.1:8080"]
+        assert said(inside(planned.ports[0]).backends) == ["10.1.0.1:8080"]
 
 
 def test_a_slice_without_endpoints_is_no_problem() -> None:

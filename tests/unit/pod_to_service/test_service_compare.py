@@ -4,60 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from service_objects import raw
+from tests.plans import as_written as kernel
+from tests.plans import choosing, plan_at
 
 from tulle.pod_to_service.compare import Pair, compare, confirm, kernel_only
-from tulle.pod_to_service.observed import KernelPort, KernelTable
-from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
+from tulle.pod_to_service.entries import LeadsTo
+from tulle.pod_to_service.observed import KernelTable
+from tulle.pod_to_service.plan import (
+    PROTOCOLS,
+    Backend,
+    Choice,
+    Frontend,
+    OnEmpty,
+    PortPlan,
+    Traffic,
+)
 
 A, B, C = (Backend(raw(f"10.244.0.{n}"), 8080) for n in (1, 2, 3))
 WEB, DNS = raw("10.96.0.7"), raw("fd00:10:96::a")
 NOBODY: frozenset[bytes] = frozenset()
 
 
-def planned(**fields: object) -> PortPlan:
+def planned(*frontends: Frontend) -> PortPlan:
     """``default/web``, port http, at 10.96.0.7:80, with the endpoints A and B."""
-    plan = PortPlan(
-        service=("default", "web"),
-        port="http",
-        protocol=PROTOCOLS["TCP"],
-        family=4,
-        frontends=(Frontend(WEB, 80, PROTOCOLS["TCP"]),),
-        backends=(A, B),
-        serving=(),
-        affinity=0,
-        on_empty=OnEmpty.REJECT,
-    )
-    return replace(plan, **fields)  # type: ignore[arg-type]
+    return plan_at(*(frontends or (Frontend(WEB, 80, PROTOCOLS["TCP"]),)), backends=(A, B))
 
 
-DNS_PLAN = planned(
+DNS_PLAN = plan_at(
+    Frontend(DNS, 53, PROTOCOLS["UDP"]),
     service=("kube-system", "dns"),
     port="dns",
-    protocol=PROTOCOLS["UDP"],
-    family=6,
-    frontends=(Frontend(DNS, 53, PROTOCOLS["UDP"]),),
     backends=(C,),
     serving=(B, C),
 )
 
 
-def kernel(*plans: PortPlan) -> KernelTable:
-    """As ``Table`` writes these plans."""
-    ports = {
-        index: KernelPort(
-            index, plan.frontends, True, plan.backends, plan.serving, plan.affinity, plan.on_empty
-        )
-        for index, plan in enumerate(plans, start=2)
-    }
-    indices = {frontend: port.index for port in ports.values() for frontend in port.frontends}
-    return KernelTable(ports, indices, frozenset(f.address for f in indices), NOBODY)
-
-
-def changed(table: KernelTable, index: int = 2, **fields: object) -> KernelTable:
-    port = replace(table.ports[index], **fields)  # type: ignore[arg-type]
+def changed(table: KernelTable, index: int = 2, **fields: Any) -> KernelTable:
+    """Fields of a port, or of its choice."""
+    port = table.ports[index]
+    assert port.choice
+    of_choice = {name: fields.pop(name) for name in list(fields) if name in Choice.__slots__}
+    port = replace(port, **{"choice": replace(port.choice, **of_choice), **fields})
     return replace(table, ports={**table.ports, index: port})
 
 
@@ -66,7 +57,7 @@ def told(pairs: list[Pair]) -> list[str]:
 
 
 def without_frontend(table: KernelTable) -> KernelTable:
-    return replace(table, ports={}, indices={})
+    return replace(table, ports={}, leads={})
 
 
 def of_node(table: KernelTable) -> KernelTable:
@@ -76,7 +67,7 @@ def of_node(table: KernelTable) -> KernelTable:
 def shared(table: KernelTable) -> KernelTable:
     more = Frontend(raw("10.96.0.8"), 80, PROTOCOLS["TCP"])
     table = changed(table, frontends=(*table.ports[2].frontends, more))
-    return replace(table, indices={**table.indices, more: 2})
+    return replace(table, leads={**table.leads, more: LeadsTo(2, 2)})
 
 
 CASES: dict[str, tuple[Callable[[KernelTable], KernelTable], list[str]]] = {
@@ -89,7 +80,7 @@ CASES: dict[str, tuple[Callable[[KernelTable], KernelTable], list[str]]] = {
         ["10.96.0.7, refusing other ports: missing in the kernel"],
     ),
     "no set": (
-        lambda t: changed(t, complete=False, backends=()),
+        lambda t: changed(t, choice=None),
         ["the endpoints (index 2 leads to no set): missing in the kernel"],
     ),
     "an endpoint less": (
@@ -142,7 +133,7 @@ def test_who_may_keep_old_flows() -> None:
 
 def test_one_difference_of_a_udp_port_is_told_once() -> None:
     """Where the same endpoints get new flows and keep old ones (S-65)."""
-    plan = replace(DNS_PLAN, backends=(B, C), serving=(B, C))
+    plan = choosing(DNS_PLAN, backends=(B, C), serving=(B, C))
     table = changed(kernel(plan), backends=(C,), serving=(C,))
     assert told(compare([plan], table, NOBODY)) == ["endpoint 10.244.0.2:8080: missing in the kernel"]
 
@@ -152,12 +143,12 @@ def test_what_only_the_kernel_has() -> None:
     pairs = compare([planned()], replace(table, refusing=table.refusing | {raw("10.96.0.9")}), NOBODY)
     assert told(pairs) == ["[fd00:10:96::a]:53/UDP: only in the kernel", "10.96.0.9: only in the kernel"]
     assert [pair.plan is None for pair in pairs] == [False, True, True]
-    assert pairs[1].kernel and pairs[1].kernel.backends == (C,)
+    assert pairs[1].kernel[Traffic.CLUSTER].choice == DNS_PLAN.cluster
 
 
 def test_an_address_that_the_node_has_itself() -> None:
     own = frozenset([WEB])
-    assert told(compare([planned()], KernelTable({}, {}, NOBODY, own), own)) == []
+    assert told(compare([planned()], KernelTable({}, {}, own=own), own)) == []
     assert told(compare([planned()], kernel(planned()), own)) == [
         "10.96.0.7:80/TCP (this node has the address itself): only in the kernel",
         "10.96.0.7 left to this node, which has the address itself: missing in the kernel",
@@ -166,8 +157,8 @@ def test_an_address_that_the_node_has_itself() -> None:
 
 def test_frontends_of_one_port_that_lead_to_different_sets() -> None:
     frontends = (*planned().frontends, Frontend(raw("10.96.0.8"), 80, PROTOCOLS["TCP"]))
-    halves = [planned(frontends=(frontend,)) for frontend in frontends]
-    pairs = compare([planned(frontends=frontends)], kernel(*halves), NOBODY)
+    halves = [planned(frontend) for frontend in frontends]
+    pairs = compare([planned(*frontends)], kernel(*halves), NOBODY)
     assert told(pairs) == ["its frontends lead to different sets in the kernel"]
 
 

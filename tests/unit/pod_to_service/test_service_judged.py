@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from service_objects import HERE, endpoint, endpoint_slice, hints, plan, service
+from tests.plans import inside
 
 from tulle.model.address import from_bytes
 from tulle.model.services import Endpoint, EndpointPort, ServicePort
@@ -51,7 +52,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Endpoint], dict[str, str]]] = {
             endpoint("10.1.0.1", node="here", hints=hints(("zone-b",))),
             endpoint("10.1.0.2", hints=hints(("zone-a",))),
         ],
-        {"10.1.0.2": "on another node, and internalTrafficPolicy is Local"},
+        {"10.1.0.2": "on another node, and the traffic policy is Local"},
     ),
 }
 
@@ -62,8 +63,8 @@ def test_why_an_endpoint_is_not_used(
 ) -> None:
     asked, slices = service(**spec), [endpoint_slice(*endpoints)]
     [port] = plan(asked, *slices).ports
-    [judged] = judge(asked, slices, [port], HERE)
-    assert tuple(each.backend for each in judged if each.used) == port.backends
+    [judged] = judge(slices, [port], HERE)
+    assert tuple(each.backend for each in judged if each.used) == inside(port).backends
     said = {
         str(from_bytes(each.backend.address)): f"{'used: ' if each.used else ''}{each.why}"
         for each in judged
@@ -76,6 +77,6 @@ def test_each_port_has_its_own_endpoints() -> None:
     asked = service(ports=(ServicePort(80, "http"), ServicePort(443, "https")))
     ports = (EndpointPort("http", 8080), EndpointPort("https", 8443))
     slices = [endpoint_slice(endpoint("10.1.0.1"), endpoint("10.1.0.2", state="unready"), ports=ports)]
-    judged = judge(asked, slices, plan(asked, *slices).ports, HERE)
+    judged = judge(slices, plan(asked, *slices).ports, HERE)
     assert [[each.backend.port for each in port] for port in judged] == [[8080] * 2, [8443] * 2]
     assert [[each.standing.ready for each in port] for port in judged] == [[True, False]] * 2

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 from service_objects import HERE, HTTP, endpoint, endpoint_slice, hints, only, plan, raw, said, service
+from tests.plans import inside
 
 from tulle.model.services import (
     ClientIPConfig,
@@ -38,9 +39,9 @@ def test_a_cluster_ip_with_its_endpoints() -> None:
     assert port.service == ("default", "web")
     assert (port.port, port.protocol, port.family, port.affinity) == ("http", 6, 4, 0)
     assert port.frontends == (Frontend(raw("10.96.0.1"), 80, 6),)
-    assert said(port.backends) == ["10.1.0.1:8080", "10.2.0.1:8080"]
-    assert port.serving == ()
-    assert port.on_empty is OnEmpty.REJECT
+    assert said(inside(port).backends) == ["10.1.0.1:8080", "10.2.0.1:8080"]
+    assert inside(port).serving == ()
+    assert inside(port).on_empty is OnEmpty.REJECT
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_a_cluster_ip_with_its_endpoints() -> None:
 )
 def test_canonical_flows_to_a_cluster_ip(policies: dict[str, Any], expected: list[str]) -> None:
     """The column ClusterIP of 1(b).7. The source, Pod or node, decides only what is masqueraded (S-48)."""
-    assert said(only(service(**policies), TWO_NODES).backends) == expected
+    assert said(inside(only(service(**policies), TWO_NODES)).backends) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_both_families_of_a_dual_stack_service() -> None:
     six = endpoint_slice(endpoint("fd00::1"), name="web-6", kind="IPv6")
     planned = plan(service("fd00:10:96::1", "10.96.0.1"), TWO_NODES, six)
     assert planned.problems == ()
-    assert [(p.family, said(p.backends)) for p in planned.ports] == [
+    assert [(p.family, said(inside(p).backends)) for p in planned.ports] == [
         (6, ["fd00::1:8080"]),
         (4, ["10.1.0.1:8080", "10.2.0.1:8080"]),
     ]
@@ -95,7 +96,7 @@ def test_slices_of_another_family_and_names_are_ignored() -> None:
     """S-05."""
     six = endpoint_slice(endpoint("fd00::1"), name="web-6", kind="IPv6")
     names = endpoint_slice(endpoint("web.example"), name="web-n", kind="FQDN")
-    assert only(service(), six, names).backends == ()
+    assert inside(only(service(), six, names)).backends == ()
 
 
 def test_ports_are_joined_by_name_and_protocol() -> None:
@@ -115,7 +116,7 @@ def test_ports_are_joined_by_name_and_protocol() -> None:
     ]
     planned = plan(service(ports=dns), *slices)
     assert planned.problems == ()
-    assert [(p.port, p.protocol, p.frontends[0].port, said(p.backends)) for p in planned.ports] == [
+    assert [(p.port, p.protocol, p.frontends[0].port, said(inside(p).backends)) for p in planned.ports] == [
         ("dns", 17, 53, ["10.1.0.1:53", "10.1.0.2:5353"]),
         ("dns-tcp", 6, 53, ["10.1.0.1:53", "10.1.0.2:5353"]),
         ("metrics", 6, 9153, []),
@@ -126,18 +127,18 @@ def test_a_port_without_a_name() -> None:
     port = only(
         service(ports=(ServicePort(80),)), endpoint_slice(endpoint("10.1.0.1"), ports=(EndpointPort("", 80),))
     )
-    assert said(port.backends) == ["10.1.0.1:80"]
+    assert said(inside(port).backends) == ["10.1.0.1:80"]
 
 
 def test_sctp() -> None:
     slices = endpoint_slice(endpoint("10.1.0.1"), ports=(EndpointPort("http", 38412, "SCTP"),))
     port = only(service(ports=(ServicePort(38412, "http", "SCTP"),)), slices)
-    assert (port.protocol, said(port.backends), port.serving) == (132, ["10.1.0.1:38412"], ())
+    assert (port.protocol, said(inside(port).backends), inside(port).serving) == (132, ["10.1.0.1:38412"], ())
 
 
 def test_only_the_first_address_counts() -> None:
     """S-06."""
-    assert said(only(service(), endpoint_slice(endpoint("10.1.0.1", "10.1.0.2"))).backends) == [
+    assert said(inside(only(service(), endpoint_slice(endpoint("10.1.0.1", "10.1.0.2")))).backends) == [
         "10.1.0.1:8080"
     ]
 
@@ -145,13 +146,13 @@ def test_only_the_first_address_counts() -> None:
 def test_conditions_that_are_not_given() -> None:
     """S-10."""
     unknown = Endpoint(("10.1.0.1",), EndpointConditions())
-    assert said(only(service(), endpoint_slice(unknown)).backends) == ["10.1.0.1:8080"]
+    assert said(inside(only(service(), endpoint_slice(unknown))).backends) == ["10.1.0.1:8080"]
 
 
 def test_it_serves_until_something_else_is_said() -> None:
     """S-10, S-31."""
     leaving = Endpoint(("10.1.0.1",), EndpointConditions(ready=False, terminating=True))
-    assert said(only(service(), endpoint_slice(leaving)).backends) == ["10.1.0.1:8080"]
+    assert said(inside(only(service(), endpoint_slice(leaving))).backends) == ["10.1.0.1:8080"]
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
@@ -162,13 +163,13 @@ def test_of_two_that_disagree_the_one_that_does_not_terminate(
     """S-09: whichever slice comes first, and even if the other could be used."""
     lasting, leaving = endpoint("10.1.0.1", state=state), endpoint("10.1.0.1", state="leaving")
     slices = [endpoint_slice(lasting, name=names[0]), endpoint_slice(leaving, name=names[1])]
-    assert said(only(service(), *slices).backends) == expected
+    assert said(inside(only(service(), *slices)).backends) == expected
 
 
 def test_the_same_endpoint_in_two_slices_is_one() -> None:
     """S-09."""
     slices = [endpoint_slice(endpoint("10.1.0.1"), name=n) for n in ("a", "b")]
-    assert said(only(service(), *slices).backends) == ["10.1.0.1:8080"]
+    assert said(inside(only(service(), *slices)).backends) == ["10.1.0.1:8080"]
 
 
 def test_an_endpoint_of_the_hosts_network() -> None:
@@ -177,14 +178,14 @@ def test_an_endpoint_of_the_hosts_network() -> None:
         endpoint_slice(endpoint("192.168.0.2"), name=str(number), ports=(EndpointPort("http", number),))
         for number in (8080, 9090)
     ]
-    assert said(only(service(), *slices).backends) == ["192.168.0.2:8080", "192.168.0.2:9090"]
+    assert said(inside(only(service(), *slices)).backends) == ["192.168.0.2:8080", "192.168.0.2:9090"]
 
 
 def test_addresses_are_canonical() -> None:
     """S-13."""
     port = only(service("010.96.0.01"), endpoint_slice(endpoint("::ffff:10.1.0.1"), endpoint("010.1.0.1")))
     assert port.frontends[0].address == raw("10.96.0.1")
-    assert said(port.backends) == ["10.1.0.1:8080"]
+    assert said(inside(port).backends) == ["10.1.0.1:8080"]
 
 
 def test_hints_are_followed_for_policy_cluster_alone() -> None:
@@ -194,8 +195,8 @@ def test_hints_are_followed_for_policy_cluster_alone() -> None:
         endpoint("10.1.0.2", hints=hints(("zone-a", "zone-b"))),
         endpoint("10.1.0.3", hints=hints(("zone-b",))),
     )
-    assert said(only(service(), slices).backends) == ["10.1.0.2:8080"]
-    assert said(only(service(**LOCAL), slices).backends) == ["10.1.0.1:8080"]
+    assert said(inside(only(service(), slices)).backends) == ["10.1.0.2:8080"]
+    assert said(inside(only(service(**LOCAL), slices)).backends) == ["10.1.0.1:8080"]
 
 
 @pytest.mark.parametrize(
@@ -217,13 +218,13 @@ def test_hints_are_followed_for_policy_cluster_alone() -> None:
 )
 def test_without_a_backend(spec: dict[str, Any], slices: list[EndpointSlice], expected: OnEmpty) -> None:
     port = only(service(**spec), *slices)
-    assert (port.backends, port.on_empty) == ((), expected)
+    assert (inside(port).backends, inside(port).on_empty) == ((), expected)
 
 
 def test_an_endpoint_without_a_node_is_not_local_to_a_node_without_a_name() -> None:
     """S-11."""
     nowhere = endpoint_slice(endpoint("10.1.0.1", node=""), endpoint("10.1.0.2", node=None))
-    assert only(service(**LOCAL), nowhere, here=Location("")).backends == ()
+    assert inside(only(service(**LOCAL), nowhere, here=Location(""))).backends == ()
 
 
 def client_ip(seconds: int | None) -> dict[str, Any]:
@@ -268,7 +269,7 @@ def test_whose_udp_flows_go_on(spec: dict[str, Any], states: list[str], serving:
     port = only(
         service(ports=UDP, **spec), endpoint_slice(*endpoints, ports=(EndpointPort("dns", 53, "UDP"),))
     )
-    assert said(port.serving) == serving
+    assert said(inside(port).serving) == serving
 
 
 def test_topology_does_not_end_udp_flows() -> None:
@@ -279,8 +280,8 @@ def test_topology_does_not_end_udp_flows() -> None:
         ports=(EndpointPort("dns", 53, "UDP"),),
     )
     port = only(service(ports=UDP), slices)
-    assert said(port.backends) == ["10.1.0.1:53"]
-    assert said(port.serving) == ["10.1.0.1:53", "10.1.0.2:53"]
+    assert said(inside(port).backends) == ["10.1.0.1:53"]
+    assert said(inside(port).serving) == ["10.1.0.1:53", "10.1.0.2:53"]
 
 
 def test_who_gets_new_udp_flows_keeps_its_old_ones() -> None:
@@ -288,7 +289,7 @@ def test_who_gets_new_udp_flows_keeps_its_old_ones() -> None:
     published = Endpoint(("10.1.0.1",), EndpointConditions(ready=True, serving=False))
     slices = endpoint_slice(published, endpoint("10.1.0.2"), ports=(EndpointPort("dns", 53, "UDP"),))
     port = only(service(ports=UDP), slices)
-    assert port.serving == port.backends != ()
+    assert inside(port).serving == inside(port).backends != ()
 
 
 def test_the_zone_of_the_node_counts() -> None:
@@ -296,8 +297,10 @@ def test_the_zone_of_the_node_counts() -> None:
     slices = endpoint_slice(
         endpoint("10.1.0.1", hints=hints(("zone-a",))), endpoint("10.1.0.2", hints=hints(("zone-b",)))
     )
-    assert said(only(service(), slices, here=HERE).backends) == ["10.1.0.1:8080"]
-    assert said(only(service(), slices, here=Location("here", "zone-b")).backends) == ["10.1.0.2:8080"]
+    assert said(inside(only(service(), slices, here=HERE)).backends) == ["10.1.0.1:8080"]
+    assert said(inside(only(service(), slices, here=Location("here", "zone-b"))).backends) == [
+        "10.1.0.2:8080"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from tulle.model.services import (
     SliceMeta,
 )
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import PROTOCOLS, OnEmpty, ServicePlan
+from tulle.pod_to_service.plan import PROTOCOLS, Kind, OnEmpty, ServicePlan, Traffic
 from tulle.pod_to_service.planner import plan_service
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,13 +60,18 @@ service_ports = st.builds(
 )
 words = st.sampled_from([None, "Cluster", "Local", "?"])
 services = st.builds(
-    lambda addresses, ports, internal, external: service(
-        *addresses, ports=tuple(ports), internal_traffic_policy=internal, external_traffic_policy=external
+    lambda addresses, ports, internal, external, outside: service(
+        *addresses,
+        ports=tuple(ports),
+        internal_traffic_policy=internal,
+        external_traffic_policy=external,
+        external_ips=tuple(outside),
     ),
     st.lists(st.sampled_from(["10.96.0.1", "fd00:10:96::1", "10.96.0.2", "?"]), min_size=1, max_size=3),
     st.lists(service_ports, min_size=1, max_size=4),
     words,
     words,
+    st.lists(st.sampled_from(["198.51.100.1", "2001:db8::1", "10.96.0.1", "?"]), max_size=3),
 )
 
 
@@ -98,19 +102,37 @@ def test_every_backend_is_eligible(asked: Service, found: list[Any]) -> None:
     """It is in a slice of the family with that port, and ready or still serving (S-31); Local is local."""
     given_slices = numbered(found)
     for port in plan_service(asked, given_slices, HERE).ports:
-        eligible = {
-            (endpoint.addresses[0].lstrip("0"), slice_port.port)
-            for each in given_slices
-            if each.address_type == f"IPv{port.family}"
-            for slice_port in each.ports or ()
-            if slice_port.name == port.port and PROTOCOLS.get(slice_port.protocol or "TCP") == port.protocol
-            for endpoint in each.endpoints or ()
-            if endpoint.addresses and may_be_used(endpoint, asked.spec.internal_traffic_policy == "Local")
-        }
-        spoken = {(address_of(b.address), b.port) for b in port.backends}
-        assert spoken <= eligible
-        assert list(port.backends) == sorted(set(port.backends))
-        assert set(port.backends) <= set(port.serving) or port.protocol != PROTOCOLS["UDP"]
+        for traffic, choice in port.choices.items():
+            eligible = {
+                (endpoint.addresses[0].lstrip("0"), slice_port.port)
+                for each in given_slices
+                if each.address_type == f"IPv{port.family}"
+                for slice_port in each.ports or ()
+                if slice_port.name == port.port
+                and PROTOCOLS.get(slice_port.protocol or "TCP") == port.protocol
+                for endpoint in each.endpoints or ()
+                if endpoint.addresses and may_be_used(endpoint, traffic is Traffic.LOCAL)
+            }
+            spoken = {(address_of(b.address), b.port) for b in choice.backends}
+            assert spoken <= eligible
+            assert list(choice.backends) == sorted(set(choice.backends))
+            assert set(choice.backends) <= set(choice.serving) or port.protocol != PROTOCOLS["UDP"]
+
+
+@unhurried
+@given(services)
+def test_a_plan_has_the_choices_that_leads_need(asked: Service) -> None:
+    """S-30, S-45 to S-48: and no other, and each frontend once."""
+    for port in plan_service(asked, [], HERE).ports:
+        assert set(port.choices) == {t for lead in port.leads for t in (lead.inside, lead.outside)}
+        assert len(set(port.frontends)) == len(port.frontends)
+        for lead in port.leads:
+            inside = asked.spec.internal_traffic_policy == "Local" and lead.kind is Kind.CLUSTER_IP
+            assert lead.inside is (Traffic.LOCAL if inside else Traffic.CLUSTER)
+            policy = asked.spec.internal_traffic_policy if lead.kind is Kind.CLUSTER_IP else None
+            if lead.kind is not Kind.CLUSTER_IP:
+                policy = asked.spec.external_traffic_policy
+            assert lead.outside is (Traffic.LOCAL if policy == "Local" else Traffic.CLUSTER)
 
 
 def address_of(raw: bytes) -> str:
@@ -130,9 +152,13 @@ def test_hints_never_leave_a_service_without_endpoints(asked: Service, found: li
     unhinted = numbered([(kind, tuple(map(without_hints, members)), ports) for kind, members, ports in found])
     hinted = plan_service(asked, numbered(found), HERE).ports
     for port, plain in zip(hinted, plan_service(asked, unhinted, Location("here")).ports, strict=True):
-        assert set(port.backends) <= set(plain.backends)
-        assert bool(port.backends) == bool(plain.backends)
-        assert replace(port, backends=()) == replace(plain, backends=())
+        assert (port.leads, port.affinity) == (plain.leads, plain.affinity)
+        for traffic, choice in port.choices.items():
+            unhinted_choice = plain.choices[traffic]
+            assert set(choice.backends) <= set(unhinted_choice.backends)
+            assert bool(choice.backends) == bool(unhinted_choice.backends)
+            assert choice.serving == unhinted_choice.serving
+            assert choice.on_empty is unhinted_choice.on_empty
 
 
 def without_hints(endpoint: Endpoint) -> Endpoint:
@@ -142,7 +168,8 @@ def without_hints(endpoint: Endpoint) -> Endpoint:
 @unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_only_the_policy_local_drops(asked: Service, found: list[Any]) -> None:
-    """S-40, S-41."""
+    """S-40 to S-42."""
     planned: ServicePlan = plan_service(asked, numbered(found), HERE)
-    if any(port.on_empty is OnEmpty.DROP for port in planned.ports):
-        assert asked.spec.internal_traffic_policy == "Local"
+    for port in planned.ports:
+        for traffic, choice in port.choices.items():
+            assert traffic is Traffic.LOCAL or choice.on_empty is OnEmpty.REJECT
