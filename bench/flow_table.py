@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import holding, namespaces, nodes, objects, outside, services
-from bench.forward import PORT, compile_program, serve
+from bench.forward import compile_program, serve
 from bench.holding import Held
 from bench.outside import WIRE, Site
 from bench.statistics import Figure
@@ -23,9 +23,11 @@ from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 MILLION = 1_000_000
 _HELD = 500
 _HELD_PORT = 5203
+_FIRST_PORT = 5210
 _SECONDS = 2.0  # that a held connection's answer may take
-_LOADS = 4  # node ports that new connections come by: each adds as many flows as a client has ports
-_MILLISECONDS = 2600
+_LOADS = 8  # Services that new connections go to: each adds two flows for each port that a client has for it
+_MILLISECONDS = 1300
+_PIECES = 8
 _BATCH = 50_000
 _LRU_HASH = 9  # BPF_MAP_TYPE_LRU_HASH
 _MEGABYTE = 1e6
@@ -97,9 +99,11 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
         site, (node,) = outside.tulle(folder, stack, 1, lay=nodes.one_wire)
         datapath = Datapath(node.bpffs, DatapathSettings())
         stack.callback(datapath.close)
-        first = [services.ends(site.pods, port) for port in (*[int(PORT)] * _LOADS, _HELD_PORT)]
+        ports = range(_FIRST_PORT, _FIRST_PORT + _LOADS)
+        first = [services.ends(site.pods, port) for port in (*ports, _HELD_PORT)]
         services.fill(datapath, len(first), first, objects.load_balanced)
-        serve(site.servers[0], program, cpu, stack)
+        for port in ports:
+            serve(site.servers[0], program, cpu, stack, str(port))
         flows = _Flows(datapath.maps["flows"], datapath.contract)
         for number in range(rounds):
             tick(f"flow table, round {number + 1} of {rounds}")
@@ -118,8 +122,9 @@ def _round(flows: _Flows, site: Site, load: Callable[[int], float], samples: _Sa
     with ExitStack() as stack:
         held = _hold(site, stack)
         old = flows.keys()
-        flows.fill(0, flows.most)  # what is in use is the oldest now
-        held.ask()
+        for piece in range(_PIECES):  # what is in use is the oldest then
+            flows.fill(piece * flows.most // _PIECES, flows.most // _PIECES)
+            held.ask()
         before, rates = flows.keys(), []
         for number in range(_LOADS):
             rates.append(load(objects.node_port(number)))
