@@ -76,7 +76,7 @@ static __always_inline struct verdict open_service(struct __sk_buff *skb, struct
 		find_port(&p->flow, &state.becomes);
 	note_flow(&p->flow, &state);
 	translate(skb, p, &state.becomes);
-	return ask(skb, p);
+	return ask(skb, p, 0);
 }
 
 static __always_inline struct verdict judge_service(struct __sk_buff *skb, struct packet *p,
@@ -114,7 +114,7 @@ static __always_inline bool go_known(struct __sk_buff *skb, struct packet *p, st
 		return true;
 	if (!translate_known(skb, p, known))
 		return false;
-	*verdict = answers ? answer(skb, p) : ask(skb, p);
+	*verdict = answers ? answer(skb, p) : ask(skb, p, 0);
 	return true;
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from tulle.model.address import is_ipv4
+from tulle.model.address import Network, is_ipv4
 from tulle.pod_to_service.entries import LeadsTo
 from tulle.pod_to_service.observed import KernelPort, KernelTable
 from tulle.pod_to_service.plan import (
@@ -61,12 +61,16 @@ def as_written(*plans: PortPlan) -> KernelTable:
     """What ``Table`` makes of these plans, on a node that has none of their addresses itself."""
     leads: dict[Frontend, LeadsTo] = {}
     by_index: dict[int, tuple[PortPlan, Traffic]] = {}
+    guards: dict[int, frozenset[Network]] = {}
     others: dict[Kind, set[bytes]] = {Kind.CLUSTER_IP: set(), Kind.LOAD_BALANCER: set()}
     for plan in plans:
         indices = {traffic: len(by_index) + 2 + n for n, traffic in enumerate(plan.choices)}
         by_index |= {index: (plan, traffic) for traffic, index in indices.items()}
         for lead in plan.leads:
-            leads[lead.frontend] = LeadsTo(indices[lead.inside], indices[lead.outside])
+            guard = 0 if lead.sources is None else len(guards) + 1
+            if lead.sources is not None:
+                guards[guard] = frozenset(lead.sources)
+            leads[lead.frontend] = LeadsTo(indices[lead.inside], indices[lead.outside], guard)
             others.setdefault(lead.kind, set()).add(lead.frontend.address)
     ports = {
         index: KernelPort(
@@ -78,7 +82,7 @@ def as_written(*plans: PortPlan) -> KernelTable:
         for index, (plan, traffic) in by_index.items()
     }
     refusing, outside = others[Kind.CLUSTER_IP], others[Kind.LOAD_BALANCER]
-    return KernelTable(ports, leads, frozenset(refusing), frozenset(outside))
+    return KernelTable(ports, leads, guards, frozenset(refusing), frozenset(outside))
 
 
 def inside(plan: PortPlan) -> Choice:

@@ -131,8 +131,11 @@ static __always_inline struct verdict answer(struct __sk_buff *skb, const struct
 	return (struct verdict){ send_out(skb, p), REASON_ANSWERED };
 }
 
-/* To the backend, after the packet has been translated; one outside the cluster does not know the client's way. */
-static __always_inline struct verdict ask(struct __sk_buff *skb, const struct packet *p)
+/*
+ * To the backend, after the packet has been translated. One outside the cluster does not know the client's way back:
+ * `mark`, if it is not 0, goes onto what it gets.
+ */
+static __always_inline struct verdict ask(struct __sk_buff *skb, const struct packet *p, __u32 mark)
 {
 	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
 	struct remote *remote;
@@ -142,8 +145,8 @@ static __always_inline struct verdict ask(struct __sk_buff *skb, const struct pa
 	remote = find_remote(&p->flow.destination);
 	if (remote)
 		return send_to_node(skb, p, remote);
-	if (!is_own(&p->flow.destination))
-		skb->mark = MARK_MASQUERADE;
+	if (mark && !is_own(&p->flow.destination))
+		skb->mark = mark;
 	return pass(REASON_SERVICE);
 }
 
@@ -327,7 +330,7 @@ static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct
 		find_port(&p->flow, &state.becomes);
 	note_flow(&p->flow, &state);
 	translate(skb, p, &state.becomes);
-	return ask(skb, p);
+	return ask(skb, p, MARK_MASQUERADE);
 }
 
 /* A packet to a frontend, of which nothing is known yet. `service`: what it leads to from outside. */
@@ -413,7 +416,7 @@ static __always_inline bool judge_known(struct __sk_buff *skb, struct packet *p,
 	answers = is_answer(state);
 	if (!translate_known(skb, p, known))
 		return false;
-	*verdict = answers ? answer(skb, p) : ask(skb, p);
+	*verdict = answers ? answer(skb, p) : ask(skb, p, MARK_MASQUERADE);
 	return true;
 }
 
@@ -522,7 +525,7 @@ __noinline int take_over(struct __sk_buff *skb, struct packet *p, const struct a
 		}
 		becomes = known.state->becomes;
 		translate_error(skb, p, &becomes);
-		*verdict = ask(skb, p);
+		*verdict = ask(skb, p, MARK_MASQUERADE);
 		return 0;
 	}
 	told.backend.port = arrival->target.port;
@@ -536,7 +539,7 @@ __noinline int take_over(struct __sk_buff *skb, struct packet *p, const struct a
 	}
 	take_flow(p, &known, &arrival->node, &told, &becomes);
 	translate(skb, p, &becomes);
-	*verdict = ask(skb, p);
+	*verdict = ask(skb, p, MARK_MASQUERADE);
 	return 0;
 }
 

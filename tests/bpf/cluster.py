@@ -93,6 +93,12 @@ def fill(programs: Programs) -> None:
     local = V4.local | V6.local | {A_LINK_LOCAL: (A_LINK, A_MAC)}
     for address, (ifindex, mac) in local.items():
         programs.maps["endpoints"][to_bytes(address)] = pack("endpoint", ifindex=ifindex, mac=mac)
+        if address.version == 6:
+            programs.maps["suffixes"][address.packed[-4:]] = to_bytes(address)
+    for index, node in enumerate((V4.node, V6.node)):
+        programs.maps["self"][index.to_bytes(4, "little")] = to_bytes(node)
+        flags = programs.contract.enums["own_flags"]["OWN_NODE_PORTS"]
+        programs.maps["own_addresses"][to_bytes(node)] = int(flags).to_bytes(4, "little")
     for prefix, (node, ifindex, transport) in (V4.remotes | V6.remotes).items():
         key = pack("prefix", length=mapped_length(prefix), address=to_bytes(prefix.network_address))
         programs.maps["remotes"][key] = pack(
@@ -101,6 +107,8 @@ def fill(programs: Programs) -> None:
             source=to_bytes(V4.node if node.version == 4 else V6.node),
             ifindex=ifindex,
             uplink=UPLINK,
+            overlay=OVERLAY,
+            host=prefix.num_addresses == 1,
             neighbour=node not in (V4.outside, V6.outside),
             transport=transports[f"TRANSPORT_{transport}"],
         )

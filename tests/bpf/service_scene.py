@@ -160,8 +160,9 @@ def clear_services(programs: Programs) -> None:
     for index in range(64):
         maps["services"][index.to_bytes(4, "little")] = bytes(4)
         maps["service_hits"][index.to_bytes(4, "little")] = bytes(maps["service_hits"].value_size)
-    for key in list(maps["service_cidrs"].keys(20)):
-        maps["service_cidrs"].discard(key)
+    for name, size in (("service_cidrs", 20), ("source_ranges", 24)):
+        for key in list(maps[name].keys(size)):
+            maps[name].discard(key)
 
 
 def reasons(outcome: Outcome) -> list[tuple[str, str]]:

@@ -59,7 +59,7 @@ def test_layout_is_the_compilers(name: str, tmp_path: Path) -> None:
 def test_every_field_and_value_is_read() -> None:
     """What stands in the header stands in the BTF: ``clang`` leaves out types that nothing uses."""
     names = {expression for expression in layout(contract_of("pod")) if expression.isupper()}
-    kinds = "HOOK|REASON|DROP|TRANSPORT|FLOW|SERVICE|ON_EMPTY|CLIENT|SOCKET|SCOPE|OWN|EXTERNAL"
+    kinds = "HOOK|REASON|DROP|TRANSPORT|FLOW|SERVICE|ON_EMPTY|CLIENT|SOCKET|SCOPE|OWN|EXTERNAL|MARK"
     written = re.findall(rf"^\s+((?:{kinds})_\w+)", HEADER, re.MULTILINE)
     assert names == {*written, "CONTRACT_VERSION"}
 
@@ -76,4 +76,4 @@ def test_every_reason_is_explained() -> None:
 
 def test_what_stands_twice_is_the_same() -> None:
     assert GATEWAY_MAC == datapath.GATEWAY_MAC
-    assert f"0x{SHORT_CUT:08x}" in (BPF / "lib" / "forward.h").read_text()
+    assert contract_of("pod").enums["mark"]["MARK_SHORT_CUT"] == SHORT_CUT

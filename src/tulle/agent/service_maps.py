@@ -47,7 +47,7 @@ class ServiceMaps:
         self._pinned = pinned
         self._contract = pinned.contract
         self._entries = Entries(pinned.contract)
-        structs = ("affinity", "backend", "client", "lead")
+        structs = ("affinity", "backend", "client", "lead", "ring_entry")
         size = {name: pinned.contract.layout(name).size for name in structs}
         self._maps = {
             "frontends": pinned.open("frontends", size["lead"]),
@@ -55,6 +55,8 @@ class ServiceMaps:
             "sets": pinned.open("sets", self._entries.set_size),
             "backends": pinned.open("backends", size["backend"]),
             "members": pinned.open("members", 1),
+            "rings": pinned.open("rings", size["ring_entry"]),
+            "source_ranges": pinned.open("source_ranges", 1),
             "affinities": pinned.open("affinities", size["affinity"]),
             "clients": pinned.open("clients", size["client"]),
             "service_cidrs": pinned.open("service_cidrs", 1),

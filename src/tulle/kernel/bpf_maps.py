@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,13 @@ class Map:
         """How many entries fit in."""
         told = Path(f"/proc/self/fdinfo/{self.fd}").read_text()
         return int(told.partition("max_entries:")[2].split()[0])
+
+    def mapped(self) -> mmap.mmap:
+        """The values of an array with ``BPF_F_MMAPABLE``, one behind the other. Raises ``KernelError``."""
+        try:
+            return mmap.mmap(self.fd, self.value_size * self.most)
+        except OSError as error:
+            raise KernelError(error.errno or errno.EIO, f"map the memory of map {self.name}") from error
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         call(f"update map {self.name}", "bpf_map_update_elem", self.fd, key, value, ctypes.c_uint64(BPF_ANY))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
 
-from tulle.model.address import from_bytes
+from tulle.model.address import Network, from_bytes
 from tulle.pod_to_service.observed import KernelPort, KernelTable
 from tulle.pod_to_service.plan import Backend, Choice, Frontend, Kind, Lead, PortPlan, Traffic
-from tulle.pod_to_service.words import say_affinity, say_backend, say_empty, say_frontend
+from tulle.pod_to_service.words import say_affinity, say_backend, say_empty, say_frontend, say_sources
 
 
 class Mark(Enum):
@@ -146,7 +146,18 @@ def _lead(lead: Lead, table: KernelTable, own: frozenset[bytes]) -> Iterator[Dif
             yield Difference(Mark.ONLY, f"{say_frontend(frontend)} (this node has the address itself)")
     elif not there:
         yield Difference(Mark.MISSING, say_frontend(frontend))
+    elif (now := _sources(table, frontend)) != _asked(lead):
+        yield _differs(f"{say_frontend(frontend)} lets in", say_sources(now), say_sources(lead.sources))
     yield from _other_ports(lead, table, is_own)
+
+
+def _asked(lead: Lead) -> frozenset[Network] | None:
+    return None if lead.sources is None else frozenset(lead.sources)
+
+
+def _sources(table: KernelTable, frontend: Frontend) -> frozenset[Network] | None:
+    guard = table.leads[frontend].guard
+    return table.sources.get(guard, frozenset()) if guard else None
 
 
 def _other_ports(lead: Lead, table: KernelTable, is_own: bool) -> Iterator[Difference]:

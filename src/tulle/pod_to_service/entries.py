@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from socket import htons, ntohs
+from socket import htonl, htons, ntohl, ntohs
 from typing import NamedTuple
 
 from tulle.kernel.btf import Contract
+from tulle.model.address import Network, from_mapped, mapped_length, to_bytes
 from tulle.pod_to_service.plan import Backend, Choice, Frontend, OnEmpty, Scope
+from tulle.pod_to_service.regions import Region
 
 BACKEND_SIZE = 20
+RING_SLOT_SIZE = 2
+GUARD_SIZE = 4
+"""All in bytes."""
 
 
 class Content(NamedTuple):
@@ -64,6 +69,8 @@ class Entries:
         self._frontend = contract.layout("frontend")
         self._lead = contract.layout("lead")
         self._slot = contract.layout("slot")
+        self._range = contract.layout("source_range")
+        self._ring_entry = contract.layout("ring_entry").size
         self._set = contract.layout("backend_set")
         self._member = contract.layout("member")
         self._on_empty = contract.enums["on_empty"]
@@ -76,6 +83,7 @@ class Entries:
         self.first: int = special["SERVICE_FIRST"]
         self.frontend_size, self.slot_size = self._frontend.size, self._slot.size
         self.member_size, self.set_size = self._member.size, self._set.size
+        self.range_size = self._range.size
         if self._backend.size != BACKEND_SIZE:
             raise ValueError("struct backend has another size than this module expects")
 
@@ -125,6 +133,22 @@ class Entries:
 
     def read_header(self, raw: bytes) -> Header:
         return Header(*self._set.unpack(raw))
+
+    def ring_region(self, header: Header) -> Region | None:
+        """Where in ``rings`` the ring of a set is."""
+        if not header.ring_size:
+            return None
+        return Region(header.ring, -(-header.ring_size * RING_SLOT_SIZE // self._ring_entry))
+
+    def range(self, guard: int, network: Network) -> bytes:
+        """The key that lets a network in."""
+        length = 8 * GUARD_SIZE + mapped_length(network)
+        return self._range.pack(length, htonl(guard), to_bytes(network.network_address))
+
+    def read_range(self, raw: bytes) -> tuple[int, Network]:
+        """(guard, network)."""
+        length, guard, address = self._range.unpack(raw)
+        return ntohl(guard), from_mapped(address, length - 8 * GUARD_SIZE)
 
     def slots(self, number: int, indices: Iterable[int]) -> list[bytes]:
         """The keys of a set's backends."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from tulle.kernel.bpf_maps import Map
 from tulle.pod_to_service.entries import Content, Entries, Header
+from tulle.pod_to_service.regions import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Port:
     and what is in it.
 
     ``serving`` is the number of the set that says who may keep old flows, ``service`` the one by which
-    clients with affinity are known, ``ring`` where the set's ring is.
+    clients with affinity are known, ``ring`` where the set's ring is, if it has one.
     """
 
     index: int
@@ -24,13 +25,14 @@ class Port:
     serving: int
     service: int
     content: Content
+    ring: Region | None = None
 
 
 @dataclass(slots=True)
 class Found:
     """``frontends`` as they stand in the map; ``ports`` by index. Strays are what no port leads to.
 
-    ``sizes``: how many entries each map has.
+    ``ranges`` are the keys of ``source_ranges`` by guard. ``sizes``: how many entries each map has.
     """
 
     frontends: dict[bytes, bytes]
@@ -38,6 +40,8 @@ class Found:
     stray_sets: list[bytes] = field(default_factory=list)
     stray_slots: list[bytes] = field(default_factory=list)
     stray_members: list[bytes] = field(default_factory=list)
+    stray_rings: list[Region] = field(default_factory=list)
+    ranges: dict[int, list[bytes]] = field(default_factory=dict)
     last_index: int = 0
     last_set: int = 0
     sizes: dict[str, int] = field(default_factory=dict)
@@ -64,6 +68,11 @@ def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
     found = Found(frontends, sizes=sizes)
     _find_ports(found, maps["services"], entries, headers, slots, members)
     _find_strays(found, entries, headers, slots, members)
+    for key in maps["source_ranges"].keys(entries.range_size):
+        found.ranges.setdefault(entries.read_range(key)[0], []).append(key)
+    found.sizes["source_ranges"] = sum(map(len, found.ranges.values()))
+    rings = (entries.ring_region(header) for header in headers.values())
+    found.sizes["rings"] = sum(region.length for region in rings if region)
     found.last_set = max((*headers, *slots, *members), default=0)
     return found
 
@@ -87,7 +96,8 @@ def _find_ports(
         number = entries.read_number(services.get(entries.number(index)) or bytes(4))
         if header := headers.get(number):
             content = _content(header, number, slots.get(number, {}), members)
-            found.ports[index] = Port(index, number, header.serving, header.service, content)
+            ring = entries.ring_region(header)
+            found.ports[index] = Port(index, number, header.serving, header.service, content, ring)
 
 
 def _content(
@@ -113,6 +123,8 @@ def _find_strays(
     used = {port.set for port in found.ports.values()}
     asked = used | {port.serving for port in found.ports.values()}
     found.stray_sets = [entries.number(n) for n in headers if n not in used]
+    regions = [entries.ring_region(header) for n, header in headers.items() if n not in used]
+    found.stray_rings = [region for region in regions if region]
     found.stray_slots = [key for n in slots if n not in used for key in entries.slots(n, slots[n])]
     found.stray_members = [
         key for n in members if n not in asked for key in entries.members(n, b"".join(members[n]))

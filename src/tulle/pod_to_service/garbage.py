@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
+from tulle.pod_to_service.regions import Region
+
 
 @dataclass(slots=True)
 class Garbage:
@@ -13,6 +15,8 @@ class Garbage:
     slots: list[bytes] = field(default_factory=list)
     members: list[bytes] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
+    rings: list[Region] = field(default_factory=list)
+    ranges: list[bytes] = field(default_factory=list)
     deletions: int = 0  # of frontends, by then
 
     def __bool__(self) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tulle.model.address import Network
 from tulle.pod_to_service.entries import Entries, LeadsTo
 from tulle.pod_to_service.found import Found, Port
 from tulle.pod_to_service.plan import Choice, Frontend
@@ -31,7 +32,7 @@ class KernelPort:
 
 @dataclass(frozen=True, slots=True)
 class KernelTable:
-    """``ports`` by index; ``leads`` by frontend.
+    """``ports`` by index; ``leads`` by frontend; ``sources``, who is let in, by guard (S-61).
 
     ``refusing`` are the addresses whose other ports are refused (S-29), ``refusing_outside`` those that only
     clients outside are refused at, ``own`` those that are left to the node because it has them itself.
@@ -39,6 +40,7 @@ class KernelTable:
 
     ports: Mapping[int, KernelPort]
     leads: Mapping[Frontend, LeadsTo]
+    sources: Mapping[int, frozenset[Network]] = field(default_factory=dict)
     refusing: frozenset[bytes] = frozenset()
     refusing_outside: frozenset[bytes] = frozenset()
     own: frozenset[bytes] = frozenset()
@@ -62,7 +64,10 @@ def observe(found: Found, entries: Entries, hits: Mapping[int, int]) -> KernelTa
         for index, frontends in by_index.items()
     }
     refusing, outside, own = (others[each] for each in ((True, True), (False, True), (False, False)))
-    return KernelTable(ports, leads, frozenset(refusing), frozenset(outside), frozenset(own))
+    sources = {
+        guard: frozenset(entries.read_range(key)[1] for key in keys) for guard, keys in found.ranges.items()
+    }
+    return KernelTable(ports, leads, sources, frozenset(refusing), frozenset(outside), frozenset(own))
 
 
 def _port(

@@ -6,13 +6,16 @@ A set is never changed. For each change a new one is written, and then one word 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
-from tulle.pod_to_service.entries import Content, Entries, Header, split
+from tulle.pod_to_service.entries import RING_SLOT_SIZE, Content, Entries, Header, split
 from tulle.pod_to_service.found import Found, Port
 from tulle.pod_to_service.garbage import Garbage
+from tulle.pod_to_service.regions import Region
+from tulle.pod_to_service.ring import make_ring
+from tulle.pod_to_service.rings import Rings
 
 
 @dataclass(slots=True)
@@ -25,9 +28,12 @@ class Batch:
     fresh: dict[int, bytes] = field(default_factory=dict)
     services: dict[bytes, bytes] = field(default_factory=dict)
     taken: list[Port] = field(default_factory=list)
+    rings: list[Region] = field(default_factory=list)
 
     def as_garbage(self) -> Garbage:
-        return Garbage(list(self.sets), list(self.backends), list(self.members), list(self.fresh))
+        return Garbage(
+            list(self.sets), list(self.backends), list(self.members), list(self.fresh), list(self.rings)
+        )
 
 
 class Sets:
@@ -39,6 +45,16 @@ class Sets:
         self._next_index = max(self._entries.first, found.last_index + 1)
         self._next_set = found.last_set + 1
         self._free_indices: list[int] = []
+        rings = [port.ring for port in found.ports.values() if port.ring]
+        self._rings = Rings(maps["rings"], [*rings, *found.stray_rings])
+
+    def checked(self, port: Port) -> Port:
+        """A port that was found: one whose ring is another than it should be by now counts as without."""
+        if port.ring:
+            ring = make_ring(tuple(split(port.content.backends)))
+            if self._rings.read(port.ring, len(ring)) != ring:
+                return replace(port, content=port.content._replace(ringed=False))
+        return port
 
     def new_index(self) -> int:
         """One that nobody is led by, with no hits."""
@@ -49,10 +65,6 @@ class Sets:
         self._next_index += 1
         return self._next_index - 1
 
-    def give_back(self, indices: list[int]) -> None:
-        """Nothing was written under them."""
-        self._free_indices += indices
-
     def add(self, index: int, service: int, content: Content, fresh: bool, batch: Batch) -> Port:
         """A new set for an index, which is led to it once the batch is written.
 
@@ -62,6 +74,9 @@ class Sets:
         if content.serving:
             serving = number if content.serving == content.backends else self._new_set()
         header = Header(service, content.size, content.affinity, serving, content.on_empty)
+        ring = None
+        if content.ringed:
+            ring, header = self._add_ring(content, header, batch)
         slots = entries.slots(number, range(content.size))
         batch.backends.update(zip(slots, split(content.backends), strict=True))
         batch.members.update(dict.fromkeys(self._member_keys(number, serving, content), b"\1"))
@@ -70,7 +85,16 @@ class Sets:
             batch.fresh[index] = entries.number(number)
         else:
             batch.services[entries.number(index)] = entries.number(number)
-        return Port(index, number, serving, service, content)
+        return Port(index, number, serving, service, content, ring)
+
+    def _add_ring(self, content: Content, header: Header, batch: Batch) -> tuple[Region | None, Header]:
+        """The ring is written at once: nobody is led there yet. Without room for it, the set has none."""
+        written = make_ring(tuple(split(content.backends)))
+        region = self._rings.write(written)
+        if region is None:
+            return None, header
+        batch.rings.append(region)
+        return region, header._replace(ring=region.start, ring_size=len(written) // RING_SLOT_SIZE)
 
     def _new_set(self) -> int:
         self._next_set += 1
@@ -101,6 +125,8 @@ class Sets:
         garbage.sets.append(entries.number(port.set))
         garbage.slots += entries.slots(port.set, range(port.content.size))
         garbage.members += self._member_keys(port.set, port.serving, port.content)
+        if port.ring:
+            garbage.rings.append(port.ring)
         if with_index:
             garbage.indices.append(port.index)
 
@@ -111,6 +137,7 @@ class Sets:
         self._maps["sets"].discard_all(garbage.sets)
         self._maps["backends"].discard_all(garbage.slots)
         self._maps["members"].discard_all(garbage.members)
+        self._rings.free(garbage.rings)
         self._free_indices += garbage.indices
 
 

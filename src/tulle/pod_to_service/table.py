@@ -19,8 +19,10 @@ from tulle.model.address import Network, mapped_length, to_bytes
 from tulle.pod_to_service.entries import Entries, LeadsTo
 from tulle.pod_to_service.found import Found, Port, read_table
 from tulle.pod_to_service.garbage import Garbage
+from tulle.pod_to_service.guards import Guards
 from tulle.pod_to_service.leads import Leads
 from tulle.pod_to_service.plan import Backend, Kind, Lead, PortPlan, Traffic
+from tulle.pod_to_service.ring import ring_size
 from tulle.pod_to_service.sets import Batch, Sets
 from tulle.pod_to_service.shared import Shared
 
@@ -53,6 +55,7 @@ class Table:
         self._found: Found | None = read_table(maps, self._entries)
         self._sets = Sets(maps, contract, self._found)
         self._garbage = Garbage()
+        self._guards = Guards(maps["source_ranges"], self._entries, self._found)
         self._leads = Leads(maps["frontends"], self._found.frontends)
         self._vips = Shared()
         self._changed: list[PortName] = []
@@ -65,6 +68,7 @@ class Table:
         then is written when the plan is applied again.
         """
         batch, garbage = Batch(), Garbage()
+        guards = {key: self._guard(key, plan) for key, plan in plans.items()}
         changed: list[PortName] = []
         ports: dict[Key, Ports] = {}
         for key, plan in plans.items():
@@ -81,8 +85,17 @@ class Table:
         self._garbage.add(garbage)
         self._changed += changed
         self._leads.lead(self._wanted_frontends(plans))
+        for key, numbers in guards.items():
+            self._guards.use(key, numbers, self._garbage)
         changed, self._changed = self._changed, []
         return changed
+
+    def _guard(self, key: Key, plan: Iterable[PortPlan]) -> frozenset[int]:
+        """The guards that the Service needs from now on; those that it had stay until it is led anew."""
+        asked = (lead.sources for port in plan for lead in port.leads)
+        guards = frozenset(self._guards.number(sources) for sources in asked if sources is not None)
+        self._guards.use(key, guards | self._guards.used(key), self._garbage)
+        return guards
 
     def _write(self, batch: Batch) -> None:
         try:
@@ -105,7 +118,7 @@ class Table:
     ) -> Iterable[tuple[PortName, Port]]:
         """One for each choice of the plan; clients with affinity are known to both by one number (S-60)."""
         contents = {
-            traffic: self._entries.content(choice, plan.affinity, False)
+            traffic: self._entries.content(choice, plan.affinity, _is_ringed(plan, traffic))
             for traffic, choice in plan.choices.items()
         }
         names = {t: PortName(key, plan.port, plan.protocol, plan.family, t) for t in contents}
@@ -136,7 +149,7 @@ class Table:
             index = leads_to.inside if lead.inside is traffic else leads_to.outside
             if port := self._found.ports.pop(index, None):
                 batch.taken.append(port)
-                return port
+                return self._sets.checked(port)
         return None
 
     def _wanted_frontends(self, plans: Mapping[Key, tuple[PortPlan, ...]]) -> dict[Key, dict[bytes, bytes]]:
@@ -160,7 +173,8 @@ class Table:
             t: ports[PortName(key, plan.port, plan.protocol, plan.family, t)].index
             for t in (lead.inside, lead.outside)
         }
-        leads_to = entries.lead(LeadsTo(indices[lead.inside], indices[lead.outside]))
+        guard = 0 if lead.sources is None else self._guards.number(lead.sources)
+        leads_to = entries.lead(LeadsTo(indices[lead.inside], indices[lead.outside], guard))
         if lead.kind is not Kind.CLUSTER_IP:
             return {entries.frontend(frontend): leads_to}
         others = entries.any_port(frontend.address)
@@ -186,6 +200,8 @@ class Table:
         garbage.sets += self._found.stray_sets
         garbage.slots += self._found.stray_slots
         garbage.members += self._found.stray_members
+        garbage.rings += self._found.stray_rings
+        self._guards.forget_found(garbage)
         self._leads.forget_found()
         self._garbage.add(garbage)
         self._found = None
@@ -199,6 +215,7 @@ class Table:
     def free(self, garbage: Garbage) -> None:
         """Deletes what no program can see any more. Raises ``KernelError``."""
         self._leads.are_unseen(garbage.deletions)
+        self._maps["source_ranges"].discard_all(garbage.ranges)
         self._sets.free(garbage)
 
     def set_cidrs(self, cidrs: Iterable[Network]) -> None:
@@ -222,3 +239,10 @@ class Table:
 def _vips(plan: Iterable[PortPlan]) -> frozenset[bytes]:
     leads = (lead for each in plan for lead in each.leads)
     return frozenset(lead.frontend.address for lead in leads if lead.kind is Kind.LOAD_BALANCER)
+
+
+def _is_ringed(plan: PortPlan, traffic: Traffic) -> bool:
+    """Whether clients outside are led by this choice, so that nodes should choose alike; and there is one."""
+    inside = (Kind.CLUSTER_IP, Kind.HOST_PORT)
+    led = any(lead.outside is traffic and lead.kind not in inside for lead in plan.leads)
+    return led and ring_size(len(plan.choices[traffic].backends)) > 0

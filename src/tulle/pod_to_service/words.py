@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tulle.model.address import from_bytes
+from collections.abc import Iterable
+
+from tulle.model.address import Network, from_bytes
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, Scope
 
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
@@ -40,3 +42,10 @@ def say_affinity(seconds: int) -> str:
 def say_empty(on_empty: OnEmpty) -> str:
     """To the client: told at once, or nothing."""
     return "drop" if on_empty is OnEmpty.DROP else "refuse"
+
+
+def say_sources(sources: Iterable[Network] | None) -> str:
+    """The networks, or ``all``, or ``nobody``."""
+    if sources is None:
+        return "all"
+    return ", ".join(sorted(map(str, sources))) or "nobody"
