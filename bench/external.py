@@ -16,6 +16,7 @@ from tulle.lab.spec import Family
 from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 
 FEW, MANY, NFT = 1, 10_000, 5_000
+_DIRECT = "5202"  # where Pods are reached by their own address
 _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 _POD = "Pod address, kernel routes"
 _POD_OF_TULLE = "Pod address on a Tulle node"
@@ -118,13 +119,15 @@ def _build(folder: Path, stack: ExitStack, program: Path, cpu: str) -> Ways:
 
 
 def _serve(site: Site, program: Path, cpu: str, stack: ExitStack) -> None:
+    """Two servers in each Pod: a Pod's answers to one port do not meet what is remembered of the other's."""
     for server in site.servers:
-        serve(server, program, cpu, stack)
+        for port in (PORT, _DIRECT):
+            serve(server, program, cpu, stack, port)
 
 
 def _to_pods(what: str, site: Site) -> Ways:
     """To the Pod behind the entry node: the lab's router knows the way to the other one by itself."""
-    return {_of(what, c): Way(path, None, site.pods[HERE], int(PORT)) for c, path in site.clients.items()}
+    return {_of(what, c): Way(path, None, site.pods[HERE], int(_DIRECT)) for c, path in site.clients.items()}
 
 
 def _to_ports(what: str, site: Site, pod: int) -> Ways:
