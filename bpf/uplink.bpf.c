@@ -4,6 +4,7 @@
 #include <linux/if_packet.h>
 #include <bpf/bpf_helpers.h>
 
+#include "lib/announce.h"
 #include "lib/external.h"
 #include "lib/forward.h"
 #include "lib/packet.h"
@@ -113,7 +114,11 @@ static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct 
  */
 static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, struct packet *p)
 {
-	if (parse(skb, p) != PARSED_IP)
+	enum parsed parsed = parse(skb, p);
+
+	if (answer_announced(skb, p, parsed))
+		return (struct verdict){ TC_ACT_REDIRECT, REASON_ANNOUNCED };
+	if (parsed != PARSED_IP)
 		return pass(REASON_STACK);
 	if (is_plain_vxlan(skb, p))
 		return judge_vxlan(skb, p);

@@ -63,6 +63,7 @@ class Family:
             cidr(self.overlay_over_v6): (six, OVERLAY, "OVERLAY"),
             cidr(self.routed): (self.outside, UPLINK, "NATIVE"),
             ip_network(self.other_node): (self.other_node, UPLINK, "NATIVE"),
+            ip_network(OVERLAY_NODE): (OVERLAY_NODE, OVERLAY, "OVERLAY"),
         }
 
 

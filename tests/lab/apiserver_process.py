@@ -13,10 +13,12 @@ from typing import Any
 
 TULLE = Path(sys.executable).with_name("tulle")
 NODE_TOKEN, READER_TOKEN, ADMIN_TOKEN = "node-a-token", "reader-token", "admin-token"
+CONTROLLER_TOKEN = "controller-token"
 
 
 class ApiServer:
-    """State in ``folder``; known tokens are node-a's, an administrator's, and of a user without any group.
+    """State in ``folder``; known tokens are those of node-a, an administrator, `tulle controller`, and a user
+    without any group.
 
     ``listener``: a socket on 127.0.0.1 instead of a new one, such as one of another network namespace.
     """
@@ -31,6 +33,7 @@ class ApiServer:
             f"{NODE_TOKEN},system:node:node-a,system:nodes\n"
             f"{READER_TOKEN},reader\n"
             f"{ADMIN_TOKEN},operator,system:masters|operators\n"
+            f"{CONTROLLER_TOKEN},system:serviceaccount:kube-system:tulle-controller,tulle:controllers\n"
         )
         self._process: subprocess.Popen[str] | None = None
 

@@ -8,10 +8,11 @@ from secrets import token_hex
 
 import pytest
 import pytest_asyncio
+from balancer import Balancer, until
 from livelab import NODES, Cluster, Pods, cluster
 
 from tulle.kube.client import Client
-from tulle.kube.resources import NAMESPACES, PODS
+from tulle.kube.resources import NAMESPACES, PODS, SERVICES
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,3 +44,14 @@ async def pods(client: Client) -> AsyncIterator[Pods]:
     await client.delete(NAMESPACES, namespace)
     for pod in (await client.list(PODS, namespace)).items:
         await client.delete(PODS, pod["metadata"]["name"], namespace, grace_period_seconds=0)
+
+
+@pytest_asyncio.fixture
+async def balancer(lab: Cluster, client: Client, pods: Pods) -> AsyncIterator[Balancer]:
+    made = Balancer(lab, client, pods.namespace)
+    await made.find_nodes()
+    yield made
+    if any(s["metadata"]["name"] == "lb" for s in (await client.list(SERVICES, pods.namespace)).items):
+        await client.delete(SERVICES, "lb", pods.namespace)
+    if made.port:
+        await until(lambda: made.is_closed(made.port))

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tulle.apiserver.controllers.work import Queue
 from tulle.errors import ApiUnreachable
 from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
+from tulle.kube.queue import Queue
 from tulle.kube.resources import LEASES, NODES, PODS, Key
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]

@@ -150,13 +150,19 @@ class Node(Place):
             assert self.agent and self.agent.poll() is None, self.log()
             select.select([], [], [], 0.02)
 
-    def add(self, name: str) -> Pod:
-        """A new Pod, connected."""
+    def make_pod(self, name: str) -> Pod:
+        """A new Pod without a network."""
         pod = Pod(self.folder / "pods" / name, f"{self.name}-{name}", self.group)
         netns.create(pod.path)
         self.pods.append(pod)
         pod.run("ip", "link", "set", "lo", "up")
-        pod.result = self.call("ADD", pod)
+        return pod
+
+    def add(self, name: str, *ports: dict[str, Any]) -> Pod:
+        """A new Pod, connected; ``ports`` are the runtime's ``portMappings``."""
+        pod = self.make_pod(name)
+        more = {"runtimeConfig": {"portMappings": ports}} if ports else {}
+        pod.result = self.call("ADD", pod, **more)
         assert pod.result["exit"] == 0, pod.result
         return pod
 

@@ -28,9 +28,10 @@ def status(node: Node, *flags: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def shown(node: Node, *flags: str, code: int = 0) -> dict[str, Any]:
+def shown(node: Node, *flags: str, code: int = 0, whole: bool = False) -> dict[str, Any]:
+    """What it says of Services, or the ``whole``."""
     found: dict[str, Any] = json.loads(status(node, "-o", "json", *flags, code=code))
-    return found.get("services", found)
+    return found if whole else found.get("services", found)
 
 
 def by_frontend(found: dict[str, Any]) -> dict[str, dict[str, Any]]:

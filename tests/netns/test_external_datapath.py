@@ -80,9 +80,7 @@ class Scene:
             lead = Lead(Frontend(to_bytes(ip_address(vip)), 80, number), Kind.LOAD_BALANCER, *lead[2:4])
         found = tuple(sorted(backends))
         choice = Choice(found, found if protocol == "udp" else ())
-        return PortPlan(
-            ("default", "web"), "web", number, self.family, affinity, (lead,), choice, local
-        )
+        return PortPlan(("default", "web"), "web", number, self.family, affinity, (lead,), choice, local)
 
     def route(self, vip: str, node: Node) -> None:
         """From now on the underlay's router leads the address to that node."""
@@ -101,7 +99,13 @@ class Scene:
             each.apply(*plans)
 
     def ask(
-        self, how: str, place: Place | None = None, to: str = "", port: int = NODE_PORT, times: int = 1, size: int = 64
+        self,
+        how: str,
+        place: Place | None = None,
+        to: str = "",
+        port: int = NODE_PORT,
+        times: int = 1,
+        size: int = 64,
     ) -> list[dict[str, Any]]:
         address = to or self.ip(self.here)
         numbers = map(str, (port, times, size))
@@ -183,7 +187,9 @@ def test_a_pod_of_another_node_is_outside(scene: Scene, how: str) -> None:
     assert (answer["name"], answer["seen"]) == ("far", scene.ip(client))
     nobody_here = Choice((), (), OnEmpty.DROP)
     scene.apply(
-        scene.plan(scene.serve(scene.near, "near", how), protocol=how, outside=Traffic.LOCAL, local=nobody_here)
+        scene.plan(
+            scene.serve(scene.near, "near", how), protocol=how, outside=Traffic.LOCAL, local=nobody_here
+        )
     )
     [answer] = scene.ask(how, place=client)
     assert answer["error"] == "TimeoutError"

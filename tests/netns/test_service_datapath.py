@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import Asking
 from nodes import Node, Place, Pod
 from services import ADDRESSES, UNALLOCATED, Services, ip_of, plan
 
-from tulle.lab import cgroup
 from tulle.lab.spec import Spec
 from tulle.pod_to_service.plan import OnEmpty
 
@@ -190,7 +189,7 @@ def test_a_connection_outlives_a_change(scene: Scene) -> None:
     near, far = scene.serve(scene.near, "near", "udp"), scene.serve(scene.far, "far", "udp")
     both = plan(scene.family, [near, far], "UDP")
     scene.services.apply(plan(scene.family, [near], "UDP"))
-    asking = Asking(scene)
+    asking = Asking(scene.client, scene.address, 80)
     try:
         assert asking.ask() == "near"
         scene.services.apply(both)
@@ -212,7 +211,7 @@ def test_a_datagram_socket_leaves_a_backend_that_is_gone(scene: Scene, mode: str
     """S-65, S-66: ended where it is connected to it, led elsewhere where its packets are translated."""
     near, far = scene.serve(scene.near, "near", "udp"), scene.serve(scene.far, "far", "udp")
     scene.services.apply(plan(scene.family, [near], "UDP"))
-    asking = Asking(scene)
+    asking = Asking(scene.client, scene.address, 80)
     try:
         assert asking.ask() == "near"
         ended = scene.services.end_stale_sockets(scene.client, plan(scene.family, [far], "UDP"))
@@ -225,7 +224,7 @@ def test_a_datagram_socket_leaves_a_backend_that_is_gone(scene: Scene, mode: str
 def test_a_client_that_came_too_early_reaches_the_endpoint(scene: Scene) -> None:
     """S-66: with one connected socket all the time."""
     scene.services.apply(plan(scene.family, [], "UDP"))
-    asking = Asking(scene)
+    asking = Asking(scene.client, scene.address, 80)
     try:
         assert asking.ask() == "ECONNREFUSED"
         far = scene.serve(scene.far, "far", "udp")
@@ -233,28 +232,3 @@ def test_a_client_that_came_too_early_reaches_the_endpoint(scene: Scene) -> None
         assert asking.ask() == "far"
     finally:
         asking.close()
-
-
-class Asking:
-    """A process with one connected UDP socket, which it uses again whenever it is told to."""
-
-    def __init__(self, scene: Scene) -> None:
-        pod = scene.client
-        line = ["nsenter", f"--net={pod.path}", *cgroup.JOIN, str(pod.group)]
-        self._process = subprocess.Popen(
-            [*line, sys.executable, ENDS, "keep", scene.address, "80"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout and self._process.stdout.readline() == "ready\n"
-
-    def ask(self) -> str:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.write("?\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline().strip()
-
-    def close(self) -> None:
-        with self._process as process:
-            process.kill()

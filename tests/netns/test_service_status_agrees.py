@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import select
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from node_api import Api
 from nodes import Node
-from services import ADDRESSES, ip_of
+from services import ADDRESSES
 from status_of import by_frontend, run_status, shown, status
-from tests.lab.apiserver_process import ApiServer
 
-from tulle.kernel import netns
 from tulle.pod_to_pod.datapath import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.words import say_frontend
@@ -24,45 +22,6 @@ from tulle.pod_to_service.words import say_frontend
 Cluster = Callable[..., list[Node]]
 WEB = "10.96.0.7:80/TCP"
 ZONE_A, ZONE_B = {"name": "zone-a"}, {"name": "zone-b"}
-
-
-class Api:
-    """An API server on loopback in a node's own network, which the node's agent and kubectl reach."""
-
-    def __init__(self, node: Node, folder: Path) -> None:
-        folder.mkdir()
-        with netns.entered(node.path):
-            listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._server = ApiServer(folder, listener)
-        self._server.start()
-        self._node = node
-        self._folder = folder
-        (node.folder.parent / "kubeconfig").write_bytes(self._server.kubeconfig.read_bytes())
-
-    def kubectl(self, *arguments: str) -> None:
-        command = ("env", f"KUBECACHEDIR={self._folder}/cache", "kubectl")
-        self._node.run(*command, f"--kubeconfig={self._server.kubeconfig}", *arguments)
-
-    def apply(self, kind: str, name: str, version: str = "v1", **fields: Any) -> None:
-        meta = {"name": name, **fields.pop("metadata", {})}
-        body = {"apiVersion": version, "kind": kind, "metadata": meta, **fields}
-        manifest = self._folder / "manifest.json"
-        manifest.write_text(json.dumps(body))
-        self.kubectl("apply", "--server-side", f"--filename={manifest}")
-
-    def apply_slice(self, *endpoints: dict[str, Any]) -> None:
-        self.apply(
-            "EndpointSlice",
-            "web-1",
-            "discovery.k8s.io/v1",
-            metadata={"labels": {"kubernetes.io/service-name": "web"}},
-            addressType="IPv4",
-            ports=[{"name": "http", "port": 8080, "protocol": "TCP"}],
-            endpoints=list(endpoints),
-        )
-
-    def close(self) -> None:
-        self._server.close()
 
 
 def endpoint(address: str, node: str = "other", ready: bool = True, **more: Any) -> dict[str, Any]:
@@ -77,12 +36,7 @@ def followed(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[Node, Api]]:
     api = Api(node, tmp_path / "api")
     try:
         zone = {"topology.kubernetes.io/zone": "zone-a"}
-        cidr = str(node.host.pod_cidrs[0])
-        api.apply("Node", node.name, metadata={"labels": zone}, spec={"podCIDR": cidr, "podCIDRs": [cidr]})
-        internal = {"addresses": [{"type": "InternalIP", "address": ip_of(node, 4)}]}
-        api.kubectl(
-            "patch", "node", node.name, "--subresource=status", f"--patch={json.dumps({'status': internal})}"
-        )
+        api.apply_node(node, labels=zone)
         ports = [{"name": "http", "port": 80, "targetPort": 8080}]
         api.apply("Service", "web", spec={"clusterIP": ADDRESSES[4], "ports": ports})
         api.apply("Service", "nothing", spec={"clusterIP": "None", "ports": ports})

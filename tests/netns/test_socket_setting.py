@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from nodes import Node
 
 from tulle.kernel import netns
 from tulle.lab.spec import Spec
+from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_service.entries import Entries
+from tulle.pod_to_service.plan import PROTOCOLS, Frontend
 
 Cluster = Callable[..., list[Node]]
 
@@ -20,6 +24,13 @@ def kind_of(node: Node, cookie: int) -> str:
     raw = pinned.open("clients", len(pinned.contract.pack("client"))).get(cookie.to_bytes(8, "little"))
     kinds = pinned.contract.enums["client_kind"]
     return kinds(pinned.contract.unpack("client", raw).kind).name if raw else "none"
+
+
+def frontends(node: Node) -> list[Frontend]:
+    pinned = Pinned(node.bpffs)
+    entries = Entries(pinned.contract)
+    table = pinned.open("frontends", pinned.contract.layout("lead").size)
+    return [entries.read_frontend(key) for key in table.keys(entries.frontend_size)]
 
 
 @pytest.mark.parametrize(
@@ -40,15 +51,15 @@ def test_the_nodes_setting(cluster: Cluster, flags: tuple[str, ...], pods: str, 
     assert kind_of(node, cookie) == "none"
 
 
-def test_without_services_nothing_is_attached_to_sockets(cluster: Cluster) -> None:
+def test_without_services_sockets_are_led_by_host_ports_alone(cluster: Cluster) -> None:
+    """Which are no Services, and go on without them."""
     [node] = cluster(Spec(nodes=1), "--no-services")
-    assert Pinned(node.bpffs).socket_programs() == set()
-    node.kill_agent()
-    node.start_agent()
     assert "connect4" in Pinned(node.bpffs).socket_programs()
+    assert frontends(node) == []
+    node.add("web", {"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": "127.0.0.1"})
     node.kill_agent()
     node.start_agent("--no-services")
-    assert Pinned(node.bpffs).socket_programs() == set()
+    assert frontends(node) == [Frontend(to_bytes(ip_address("127.0.0.1")), 8080, PROTOCOLS["TCP"])]
 
 
 def test_without_a_cgroup_pods_are_connected_all_the_same(cluster: Cluster, tmp_path: Path) -> None:

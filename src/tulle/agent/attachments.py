@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +14,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from tulle.agent import cni
+from tulle.agent.host_ports import HostPorts
 from tulle.agent.monitor import LinkMonitor
+from tulle.agent.pod_sockets import PodSockets
 from tulle.errors import AddressError, CniError, KernelError
 from tulle.kernel import netns
 from tulle.kernel.rtnetlink import format_mac
@@ -36,16 +38,23 @@ class Attachments:
     thread is never busy with removing, which takes the kernel ten times as long, most of it asleep.
     """
 
-    def __init__(self, store: AttachmentStore, datapath: Datapath, monitor: LinkMonitor) -> None:
+    def __init__(
+        self,
+        store: AttachmentStore,
+        datapath: Datapath,
+        monitor: LinkMonitor,
+        sockets: PodSockets,
+        host_ports: HostPorts,
+    ) -> None:
         self._store = store
         self._datapath = datapath
         self._monitor = monitor
+        self._sockets = sockets
+        self._host_ports = host_ports
         self._connecting = ThreadPoolExecutor(1, "connect")
         self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
         self._ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
-        self.at_sockets: Callable[[str, str], bool] = lambda namespace, pod: True
-        """Whether the sockets of a Pod (namespace, name) are given Services."""
         self.fault = ""
         """What is wrong with the ways to other nodes, so that Pods that are connected may be cut off."""
 
@@ -79,6 +88,7 @@ class Attachments:
     async def _add(self, request: cni.Request) -> bytes:
         async with self._turn(request.container_id, request.ifname):
             ipam, settings = self._configured(cni.TRY_AGAIN)
+            mapped = cni.read_port_mappings(request.conf)
             if left := self._store.get(request.container_id, request.ifname):
                 await self._replace_leftover(left)
             try:
@@ -95,14 +105,18 @@ class Attachments:
                 namespace=request.namespace,
                 pod=request.pod,
                 uid=request.uid,
+                host_ports=mapped or (),
+                mapped=mapped is not None,
             )
             try:
+                self._host_ports.claim(attachment)
                 self._store.add(attachment)
                 cookie = await self._connect(attachment, settings)
-                attachment = self._know_sockets(attachment, cookie)
+                attachment = self._sockets.know(attachment, cookie)
+                attachment = self._host_ports.open(attachment)
             except (CniError, OSError, KernelError) as error:
                 self._forget(attachment)
-                raise _as_cni_error(error) from error
+                raise cni.as_cni_error(error) from error
             return cni.encode_result(request.conf, attachment, settings.mtu)
 
     async def _connect(self, attachment: Attachment, settings: LinkSettings) -> int:
@@ -110,28 +124,18 @@ class Attachments:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._connecting, _connect, attachment, settings, self._datapath)
 
-    def _know_sockets(self, attachment: Attachment, cookie: int) -> Attachment:
-        """From now on the Pod's processes are known by their network namespace. Nothing of it runs before."""
-        attachment = msgspec.structs.replace(attachment, cookie=cookie)
-        self._store.add(attachment)
-        self._set_client(attachment)
-        return attachment
-
-    def _set_client(self, attachment: Attachment) -> None:
-        known = self.at_sockets(attachment.namespace, attachment.pod)
-        kind = "POD" if known else "POD_PACKETS"
-        self._datapath.set_client(attachment.cookie, kind, attachment.addresses)
-
-    def choose_sockets(self, namespace: str, pod: str) -> None:
-        """``at_sockets`` may say otherwise now for this Pod; without ``pod``, for all of the namespace."""
-        for attachment in self._store:
-            if attachment.namespace == namespace and pod in ("", attachment.pod) and attachment.cookie:
-                self._set_client(attachment)
-
-    def places(self) -> dict[int, Path | None]:
-        """The network namespaces of this node by cookie: its Pods', and None for its own."""
-        pods = {a.cookie: Path(a.netns) for a in self._store if a.cookie}
-        return {netns.own_cookie(): None, **pods}
+    async def ask_pod(self, namespace: str, pod: str) -> None:
+        """The spec of this Pod is known now, or a host port that it lacks is free."""
+        for each in self._store:
+            if (each.namespace, each.pod) != (namespace, pod):
+                continue
+            async with self._turn(*each.key):
+                attachment = self._store.get(*each.key)
+                if attachment and not attachment.deleted:
+                    try:
+                        self._host_ports.open(attachment)
+                    except (OSError, KernelError) as error:
+                        log.error("host ports of %s: %s", attachment.owner, error)
 
     async def _replace_leftover(self, left: Attachment) -> None:
         """An ADD that a killed agent did not finish, or a DEL still to be done, makes room for a new ADD."""
@@ -148,6 +152,7 @@ class Attachments:
             try:
                 attachment = msgspec.structs.replace(attachment, deleted=True)
                 self._store.add(attachment)
+                self._host_ports.close(attachment)
                 await self._disconnect(attachment)
             except (OSError, KernelError) as error:
                 log.error("DEL of %s is put off: %s", attachment.owner, error)
@@ -171,8 +176,8 @@ class Attachments:
         self._forget(attachment)
 
     def _forget(self, attachment: Attachment) -> None:
-        if attachment.cookie:
-            self._datapath.remove_client(attachment.cookie)
+        self._host_ports.close(attachment)
+        self._sockets.forget(attachment)
         self._store.remove(attachment)
         if self._ipam:
             self._ipam.free(attachment.addresses)
@@ -185,7 +190,7 @@ class Attachments:
         if missing := set(attachment.ips) - told.addresses:
             raise CniError(cni.BAD_CONFIG, f"prevResult: {', '.join(sorted(missing))} is not among its ips")
         fault = await asyncio.to_thread(link.inspect, attachment, self._datapath)
-        if fault:
+        if fault := fault or self._host_ports.inspect(attachment):
             raise CniError(cni.DAMAGED, f"{attachment.owner} lacks {fault}")
 
     async def _collect(self, request: cni.Request) -> None:
@@ -248,13 +253,17 @@ class Attachments:
     async def _repair(self, attachment: Attachment, settings: LinkSettings) -> None:
         await asyncio.to_thread(link.repair, attachment, settings, self._datapath)
         if attachment.cookie:
-            self._set_client(attachment)
+            self._sockets.tell(attachment)
         else:
-            self._know_sockets(attachment, await asyncio.to_thread(netns.cookie, Path(attachment.netns)))
+            self._sockets.know(attachment, await asyncio.to_thread(netns.cookie, Path(attachment.netns)))
 
     def forget_unknown(self) -> None:
-        """Once, before the first call is served: what an older agent left in the maps, and nobody has."""
-        self._datapath.keep_clients(self.places())
+        """Once, before the first call is served: what an older agent left in the maps, and nobody has.
+
+        What Pods have is theirs from then on.
+        """
+        self._host_ports.restore()
+        self._datapath.keep_clients(self._sockets.places())
         self._datapath.keep_endpoints(
             address
             for attachment in self._store
@@ -282,16 +291,6 @@ def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath)
     if netns.is_own(path):
         raise CniError(cni.BAD_ENVIRONMENT, f"CNI_NETNS: {path} is the node's own network namespace")
     return link.connect(attachment, settings, datapath)
-
-
-def _as_cni_error(error: CniError | OSError | KernelError) -> CniError:
-    if isinstance(error, CniError):
-        return error
-    if isinstance(error, FileExistsError):
-        return CniError(cni.BAD_ENVIRONMENT, f"CNI_IFNAME: {error}")
-    if isinstance(error, KernelError):
-        return CniError(cni.KERNEL_REFUSED, str(error))
-    return CniError(cni.IO_FAILURE, str(error))
 
 
 def _log_failure(removal: asyncio.Task[None]) -> None:

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from tulle.errors import CniError
+from tulle.errors import CniError, KernelError
+from tulle.external_to_service.host_ports import PortMapping, read_mappings
 from tulle.kernel.rtnetlink import format_mac
+from tulle.model.host_ports import HostPort
 from tulle.pod_to_pod.datapath import GATEWAY_MAC
 from tulle.pod_to_pod.link import ANYWHERE, GATEWAYS
 from tulle.pod_to_pod.store import Attachment
@@ -17,7 +19,7 @@ from tulle.pod_to_pod.store import Attachment
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, BAD_CONFIG = 1, 3, 4, 5, 6, 7
 TRY_AGAIN, NOT_AVAILABLE, LIMITED = 11, 50, 51
-INTERNAL, KERNEL_REFUSED, DAMAGED = 100, 101, 102
+INTERNAL, KERNEL_REFUSED, DAMAGED, PORT_TAKEN = 100, 101, 102, 103
 """Error codes of section 5; those from 100 are ours."""
 
 _NEEDED: Final = {
@@ -62,6 +64,18 @@ class NetConf(msgspec.Struct, frozen=True):
         name="cni.dev/valid-attachments", default=msgspec.UNSET
     )
     """``None`` is how a runtime written in Go may spell a list that is empty."""
+    runtime_config: msgspec.Raw = msgspec.field(name="runtimeConfig", default=msgspec.Raw(b"{}"))
+    """Read where it counts, which is at ADD: whatever stands there, DEL must do its work."""
+
+
+class RuntimeConfig(msgspec.Struct, frozen=True):
+    """Capability arguments; ``port_mappings`` is None where the runtime has none to give."""
+
+    port_mappings: tuple[PortMapping, ...] | None = msgspec.field(name="portMappings", default=None)
+
+
+class _WithRuntimeConfig(msgspec.Struct, frozen=True):
+    runtime_config: RuntimeConfig | None = msgspec.field(name="runtimeConfig")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -132,6 +146,23 @@ def _parse_conf(body: bytes) -> NetConf:
     return conf
 
 
+def read_port_mappings(conf: NetConf) -> tuple[HostPort, ...] | None:
+    """Which ports of the node are to lead to the Pod (N-10); None where the runtime says nothing of them.
+
+    Raises ``CniError`` 7, which names the first field that is wrong.
+    """
+    try:
+        found = msgspec.json.decode(b'{"runtimeConfig":%b}' % conf.runtime_config, type=_WithRuntimeConfig)
+    except msgspec.ValidationError as error:
+        raise CniError(BAD_CONFIG, f"network configuration: {error}") from error
+    if found.runtime_config is None or found.runtime_config.port_mappings is None:
+        return None
+    asked = read_mappings(found.runtime_config.port_mappings)
+    for fault in asked.faults:
+        raise CniError(BAD_CONFIG, f"{fault.field}: {fault.message}")
+    return asked.ports
+
+
 def version_of(data: bytes) -> str:
     """The version to answer a request with that could not be read: its own where that is one of ours."""
     try:
@@ -145,6 +176,17 @@ def encode_error(version: str, error: CniError) -> bytes:
     """The error object of section 5."""
     body = {"cniVersion": version, "code": error.code, "msg": str(error)}
     return msgspec.json.encode(body | ({"details": error.details} if error.details else {}))
+
+
+def as_cni_error(error: CniError | OSError | KernelError) -> CniError:
+    """What a failed ADD answers with."""
+    if isinstance(error, CniError):
+        return error
+    if isinstance(error, FileExistsError):
+        return CniError(BAD_ENVIRONMENT, f"CNI_IFNAME: {error}")
+    if isinstance(error, KernelError):
+        return CniError(KERNEL_REFUSED, str(error))
+    return CniError(IO_FAILURE, str(error))
 
 
 def encode_result(conf: NetConf, attachment: Attachment, mtu: int) -> bytes:

@@ -38,7 +38,13 @@ def write_conflist(settings: Settings) -> None:
         "cniVersion": "1.0.0",
         "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
         "name": "tulle",
-        "plugins": [{"type": PLUGIN, "agentSocket": str(settings.socket)}],
+        "plugins": [
+            {
+                "type": PLUGIN,
+                "agentSocket": str(settings.socket),
+                "capabilities": {"portMappings": True},
+            }
+        ],
     }
     folder = Path(settings.cni_conf_dir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from tulle.kernel import netns, nft, sysctl
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.prerequisites import whole_cgroup2
 from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
-from tulle.model.address import host_network, to_bytes
+from tulle.model.address import Address, host_network, to_bytes
 from tulle.model.objects import Node
 from tulle.pod_to_pod import masquerade, routes
 from tulle.pod_to_pod.datapath import Datapath
@@ -53,6 +53,10 @@ class NodeReconciler:
         """``topology.kubernetes.io/zone`` of this node, as ``apply`` was last told."""
         self.addresses: frozenset[bytes] = frozenset()
         """What this node itself is reached by, 16 bytes each, as the kernel said at the last ``apply``."""
+        self.primary: tuple[Address, ...] = ()
+        """Those of the Node object that the node really has."""
+        self.uplinks: tuple[Uplink, ...] = ()
+        """As the last ``apply`` found them."""
 
     async def apply(self, nodes: Iterable[Node], complete: bool) -> None:
         """Brings the kernel to what the nodes ask for.
@@ -66,7 +70,9 @@ class NodeReconciler:
         self.zone = _zone(nodes, own.name)
         with Netlink() as netlink:
             self.addresses = frozenset(to_bytes(i.ip) for _, i in addresses(netlink))
+            self.primary = tuple(a for a in own.addresses if to_bytes(a) in self.addresses)
             uplinks = self._uplinks(netlink, own)
+            self.uplinks = tuple(uplinks)
             remotes = plan_remotes(own, peers, uplinks, self._settings.routing)
             self._prepare_node(own, uplinks)
             overlay = self._sync_overlay(netlink, own, remotes, complete)
@@ -137,9 +143,6 @@ class NodeReconciler:
         return 0
 
     def _sync_sockets(self, own: Peer) -> None:
-        if not self._settings.services:
-            self._datapath.detach_sockets()
-            return
         self._datapath.set_client(netns.own_cookie(), "NODE", own.addresses)
         try:
             group = Path(self._settings.cgroup) if self._settings.cgroup else whole_cgroup2()

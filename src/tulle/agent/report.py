@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 
 from tulle.errors import ApiError, ApiUnreachable
 from tulle.kube.client import Client
-from tulle.kube.resources import EVENTS, NODES
+from tulle.kube.events import stamp, tell
+from tulle.kube.resources import NODES, Key
 from tulle.model.objects import Node
 from tulle.pod_to_pod.topology import Problem
 from tulle.pod_to_service.plan import Problem as ObjectProblem
@@ -16,7 +16,7 @@ from tulle.pod_to_service.plan import Problem as ObjectProblem
 log = logging.getLogger(__name__)
 
 _MOST_EVENTS = 20  # at once: a wrong template may have made thousands of objects
-_API_VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
+_API_VERSIONS = {"Pod": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
 
 
 class Reporter:
@@ -27,6 +27,7 @@ class Reporter:
         self._node_name = node_name
         self._told: frozenset[Problem] = frozenset()
         self._told_of_objects: frozenset[ObjectProblem] = frozenset()
+        self._told_of_checks: frozenset[tuple[Key, str]] = frozenset()
 
     async def problems(self, problems: Iterable[Problem]) -> None:
         """An Event for each problem that is new; one that went and comes back is told again."""
@@ -38,7 +39,7 @@ class Reporter:
         self._told = found
 
     async def objects(self, problems: Iterable[ObjectProblem]) -> None:
-        """The same for what Services and EndpointSlices say wrong; of very many, the rest later."""
+        """The same for what Services, EndpointSlices and Pods say wrong; of very many, the rest later."""
         found = frozenset(problems)
         news = sorted(found - self._told_of_objects)[:_MOST_EVENTS]
         for problem in news:
@@ -49,30 +50,21 @@ class Reporter:
                 "kind": problem.kind,
                 "namespace": namespace,
                 "name": name,
-            }
+            } | ({"uid": problem.uid} if problem.uid else {})
             await self._event(about, "InvalidField", f"{problem.field}: {problem.message}")
         self._told_of_objects = self._told_of_objects & found | frozenset(news)
 
+    async def health_checks(self, failures: Mapping[Key, str]) -> None:
+        """The same for Services whose health nobody can ask for here (S-62)."""
+        found = frozenset(failures.items())
+        for (namespace, name), message in sorted(found - self._told_of_checks):
+            log.warning("Service %s/%s: %s", namespace, name, message)
+            about = {"apiVersion": "v1", "kind": "Service", "namespace": namespace, "name": name}
+            await self._event(about, "FailedToStartServiceHealthcheck", message)
+        self._told_of_checks = found
+
     async def _event(self, about: dict[str, str], reason: str, message: str) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        namespace = about.get("namespace", "default")
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{about['name']}.", "namespace": namespace},
-            "involvedObject": about,
-            "type": "Warning",
-            "reason": reason,
-            "message": message,
-            "source": {"component": "tulle-agent", "host": self._node_name},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-        try:
-            await self._client.create(EVENTS, event, namespace)
-        except (ApiError, ApiUnreachable) as error:
-            log.warning("no Event could be made: %s", error)
+        await tell(self._client, about, reason, message, component="tulle-agent", host=self._node_name)
 
     async def network_available(self, node: Node) -> None:
         """Clears ``NetworkUnavailable`` where a cloud's controller set it (N-14)."""
@@ -83,7 +75,7 @@ class Reporter:
             "status": "False",
             "reason": "TulleIsUp",
             "message": "Tulle forwards for this node's Pods",
-            "lastTransitionTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lastTransitionTime": stamp(),
         }
         patch = {"status": {"conditions": [condition]}}
         try:

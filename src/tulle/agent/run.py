@@ -5,21 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tulle.agent import install
+from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
+from tulle.agent.freshness import Freshness, is_eligible
+from tulle.agent.health_checks import HealthChecks
+from tulle.agent.host_ports import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.node import ZONE, NodeReconciler, NotYet
+from tulle.agent.pages import Pages
+from tulle.agent.pod_sockets import PodSockets
+from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
+from tulle.agent.service_table import ServiceTable
 from tulle.agent.services import Services
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
+from tulle.agent.statistics import Statistics
 from tulle.errors import TulleError
 from tulle.kernel import prerequisites
 from tulle.kube.cache import Change
@@ -31,6 +43,7 @@ from tulle.model.objects import Node
 from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_pod.store import AttachmentStore
 from tulle.pod_to_pod.topology import Problem
+from tulle.telemetry.http import Server
 
 log = logging.getLogger(__name__)
 
@@ -76,18 +89,28 @@ class _Agent:
         )
         self._changed = asyncio.Event()
         self._monitor = LinkMonitor(self._handle_gone, self._handle_disturbance)
-        self._attachments = Attachments(AttachmentStore(state), self._datapath, self._monitor)
+        store = AttachmentStore(state)
+        sockets = PodSockets(store, self._datapath)
+        self._choice = SocketChoice(client, settings.node_name, settings.socket_services, sockets.choose)
+        sockets.at_sockets = self._choice.at_sockets
+        self._reporter = reporter = Reporter(client, settings.node_name)
+        server, freshness, statistics = Server(), Freshness(), Statistics(self._datapath)
+        client.observe(partial(statistics.requested, urlsplit(client.config.server).netloc))
+        self._checks = HealthChecks(
+            settings.node_name, server, reporter, lambda: freshness.healthy(time.monotonic())
+        )
+        self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
+        progress = Progress(settings.node_name, statistics, freshness, self._checks)
+        self._table = ServiceTable(self._datapath, sockets.places, progress.reconciled)
+        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._reporter = Reporter(client, settings.node_name)
-        self._choice = SocketChoice(
-            client, settings.node_name, settings.socket_services, self._attachments.choose_sockets
-        )
-        self._attachments.at_sockets = self._choice.at_sockets
-        self._services = Services(
-            client, settings.node_name, self._datapath, self._reporter, self._attachments.places
+        self._services = Services(client, settings.node_name, self._table, reporter, progress)
+        self._announcer = Announcer(
+            client, settings.node_name, self._datapath, *self._services.informers, self._nodes
         )
         self._ready = False
         self._disturbed = False
@@ -108,12 +131,20 @@ class _Agent:
             tasks.create_task(self._nodes.run(), name="follow the nodes")
             tasks.create_task(self._follow(), name="reconcile the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
+            tasks.create_task(self._pages.run(), name="listen for who asks for health and metrics")
+            tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
+            self._table.start(tasks)
+            self._host_ports.start(tasks, self._attachments.ask_pod)
             if self._settings.services:
-                tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
+                self._checks.start(tasks)
             else:
                 self._services.remove()
+            if self._settings.services and self._settings.l2_announcements:
+                tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
+            else:
+                self._announcer.remove()
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
@@ -133,7 +164,7 @@ class _Agent:
             await self._next_change(None if done else _RETRY)
 
     async def _tell(self, nodes: list[Node], done: bool) -> None:
-        await self._reporter.problems(self._reconciler.problems)
+        await self._reporter.problems([*self._reconciler.problems, *self._pages.problems])
         if done:
             self._snapshot.write(nodes)
             await self._tell_available(nodes)
@@ -159,6 +190,9 @@ class _Agent:
             return False
         self._attachments.fault = ""
         self._services.locate(self._reconciler.zone, self._reconciler.addresses)
+        self._checks.locate(self._reconciler.primary)
+        self._announcer.place(self._reconciler.uplinks)
+        self._host_ports.locate(self._reconciler.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()
@@ -189,6 +223,12 @@ class _Agent:
         self._disturbed = True
         self._changed.set()
 
+    def _is_eligible(self) -> bool:
+        """Before the API has told, it is as it was."""
+        return not self._nodes.synced.is_set() or is_eligible(
+            self._nodes.objects.get(("", self._settings.node_name))
+        )
+
     def _handle_node(self, change: Change[Node]) -> None:
         """Most changes of a Node are heartbeats, which do not matter here."""
         if _relevant(change.old) != _relevant(change.new):
@@ -199,4 +239,4 @@ def _relevant(node: Node | None) -> object:
     if node is None:
         return None
     cut_off = [c.status for c in node.status.conditions if c.type == "NetworkUnavailable"]
-    return node.spec, node.status.addresses, cut_off, node.metadata.labels.get(ZONE)
+    return node.spec.pod_cidrs, node.status.addresses, cut_off, node.metadata.labels.get(ZONE)

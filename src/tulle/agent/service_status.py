@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.host_port_status import planned, split
 from tulle.agent.service_api import ApiSide, ask, connected
 from tulle.agent.service_maps import KernelSide, ServiceMaps, Size
 from tulle.agent.settings import Settings
@@ -147,7 +148,7 @@ class Look:
 
 async def services_status(settings: Settings) -> ServicesStatus:
     """Looks twice when there are differences, and tells those that stay. Raises ``KernelError``."""
-    maps = ServiceMaps(Pinned(Path(settings.bpffs)))
+    maps = _ServicesOf(settings)
     try:
         async with connected(settings) as client:
             look = look_at(await ask(client, settings), maps.read(), settings.services)
@@ -161,6 +162,18 @@ async def services_status(settings: Settings) -> ServicesStatus:
         return describe(Look(kernel, None, kernel_only(kernel.table)), settings.services, str(error))
 
 
+class _ServicesOf:
+    """The kernel's side without host ports, which are in the same table, and no Services."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._maps = ServiceMaps(Pinned(Path(settings.bpffs)))
+        self._state = Path(settings.state_dir)
+
+    def read(self) -> KernelSide:
+        kernel = self._maps.read()
+        return replace(kernel, table=split(kernel.table, planned(self._state))[0])
+
+
 def look_at(api: ApiSide, kernel: KernelSide, balanced: bool) -> Look:
     """``balanced``: whether this node balances Services; if not, there should be nothing. Pure.
 
@@ -169,8 +182,7 @@ def look_at(api: ApiSide, kernel: KernelSide, balanced: bool) -> Look:
     plans = [port for plan in api.plans.values() for port in plan.ports] if balanced else []
     cidrs = api.cidrs if balanced else frozenset()
     others = _differences("Service CIDR", kernel.cidrs if cidrs is None else cidrs, kernel.cidrs)
-    programs = SOCKET_PROGRAMS.keys() if balanced else ()
-    others += _differences("program at the sockets:", programs, kernel.programs)
+    others += _differences("program at the sockets:", SOCKET_PROGRAMS, kernel.programs)
     return Look(kernel, api, compare(plans, kernel.table, kernel.own), tuple(others))
 
 

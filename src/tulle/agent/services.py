@@ -6,24 +6,22 @@ import asyncio
 import errno
 import gc
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
-from pathlib import Path
 
+from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
-from tulle.agent.sockets import end_stale, find_stale
+from tulle.agent.service_table import ServiceTable
 from tulle.errors import KernelError
-from tulle.kernel import libc
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
 from tulle.kube.resources import ENDPOINT_SLICE, SERVICE, SERVICE_CIDR, Key
 from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
-from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import Backend, PortPlan, Problem
-from tulle.pod_to_service.table import PortName, Table
+from tulle.pod_to_service.plan import PortPlan, Problem
+from tulle.pod_to_service.table import PortName
 from tulle.pod_to_service.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -33,34 +31,23 @@ _RETRY = 5.0  # seconds
 
 
 class Services:
-    """The way from the API's Services to the kernel's.
-
-    ``places`` gives the network namespaces of this node by cookie, for ending sockets there.
-    """
+    """The way from the API's Services to the kernel's ``table``."""
 
     def __init__(
-        self,
-        client: Client,
-        node: str,
-        datapath: Datapath,
-        reporter: Reporter,
-        places: Callable[[], Mapping[int, Path | None]],
+        self, client: Client, node: str, table: ServiceTable, reporter: Reporter, progress: Progress
     ) -> None:
-        self._datapath = datapath
         self._reporter = reporter
-        self._places = places
+        self._progress = progress
         self._node = node
         self._zone: str | None = None
         self._tracker = Tracker(Location(node))
-        self._table = Table(datapath.maps, datapath.contract)
+        self._shared = table
+        self._table = table.table
         self._services: Informer[Service] = Informer(client, SERVICE)
         self._slices: Informer[EndpointSlice] = Informer(client, ENDPOINT_SLICE)
         self._cidrs: Informer[ServiceCIDR] = Informer(client, SERVICE_CIDR)
         self._changed = asyncio.Event()
-        self._garbage = asyncio.Event()
         self._done = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._serving: dict[int, frozenset[Backend]] = {}
         self._cidrs_changed = True
         self._problems: dict[Key, tuple[Problem, ...]] = {}
         self._failed: set[Key] = set()
@@ -69,23 +56,24 @@ class Services:
         self._slices.subscribe(self._slice_changed)
         self._cidrs.subscribe(self._cidr_changed)
 
+    @property
+    def informers(self) -> tuple[Informer[Service], Informer[EndpointSlice]]:
+        """To subscribe to, for whoever else must follow them."""
+        return self._services, self._slices
+
     def start(self, group: asyncio.TaskGroup) -> None:
         """Adds the tasks that never return."""
         group.create_task(self._services.run(), name="follow the Services")
         group.create_task(self._slices.run(), name="follow the EndpointSlices")
         group.create_task(self._cidrs.run(), name="follow the ServiceCIDRs")
         group.create_task(self._follow(), name="keep the Service table")
-        group.create_task(self._collect(), name="free what the Service table lost")
         group.create_task(self._tell(), name="tell of Services that cannot be right")
-        group.create_task(self._end_sockets(), name="end UDP sockets to backends that are gone")
 
     def remove(self) -> None:
         """Takes out what an agent wrote that had Services to see to. Raises ``KernelError``."""
         self._table.forget_unclaimed()
         self._table.set_cidrs(())
-        if garbage := self._table.take_garbage():
-            libc.await_readers()
-            self._table.free(garbage)
+        self._shared.settle(())
 
     def locate(self, zone: str, own: frozenset[bytes]) -> None:
         """The node's zone (S-15), and the addresses that it has itself: their Services are left to it."""
@@ -99,10 +87,12 @@ class Services:
 
     def _service_changed(self, change: Change[Service]) -> None:
         self._tracker.service_changed(change)
+        self._progress.service_queued()
         self._changed.set()
 
     def _slice_changed(self, change: Change[EndpointSlice]) -> None:
         self._tracker.slice_changed(change)
+        self._progress.slice_queued(change)
         self._changed.set()
 
     def _cidr_changed(self, _: Change[ServiceCIDR]) -> None:
@@ -133,6 +123,7 @@ class Services:
 
     async def _bring_up_to_date(self) -> None:
         """Everything that is dirty by now. What comes meanwhile is the next round's."""
+        self._progress.begun()
         dirty = list(dict.fromkeys([*self._tracker.take_dirty(), *self._failed]))
         self._failed.clear()
         changed: list[PortName] = []
@@ -146,11 +137,9 @@ class Services:
             gc.freeze()  # what is long-lived is not looked through again: that would be a pause of 30 ms
             log.info("%d Services are in the kernel", len(self._services.objects))
         self._sync_cidrs()
-        self._garbage.set()
+        self._progress.synced(dirty, self._tracker, len(self._failed))
+        self._shared.settle(changed)
         self._done.set()
-        if serving := self._table.serving(changed):
-            self._serving |= serving
-            self._moved.set()
 
     def _apply(self, keys: Iterable[Key]) -> list[PortName]:
         plans: dict[Key, tuple[PortPlan, ...]] = {}
@@ -184,26 +173,6 @@ class Services:
         if self._cidrs_changed and self._cidrs.synced.is_set():
             self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
             self._cidrs_changed = False
-
-    async def _end_sockets(self) -> None:
-        """By itself: the table does not wait until all flows have been looked at."""
-        maps, contract = self._datapath.maps, self._datapath.contract
-        while True:
-            await self._moved.wait()
-            self._moved.clear()
-            serving, self._serving = self._serving, {}
-            stale = await asyncio.to_thread(find_stale, maps["socket_flows"], contract, serving)
-            if stale:
-                ended = await asyncio.to_thread(end_stale, stale, self._places())
-                log.info("ended %d UDP sockets to backends that are gone", ended)
-
-    async def _collect(self) -> None:
-        while True:
-            await self._garbage.wait()
-            self._garbage.clear()
-            if garbage := self._table.take_garbage():
-                await asyncio.to_thread(libc.await_readers)
-                self._table.free(garbage)
 
     async def _tell(self) -> None:
         """By itself: the table does not wait for an API that hangs."""

@@ -14,9 +14,12 @@ from tulle.errors import ConfigError
 from tulle.model.address import Network
 from tulle.pod_to_pod.datapath import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
+from tulle.telemetry.listeners import Place, parse_place
 
 LEAST_MTU = 1280
 """Of IPv6 (RFC 8200, section 5)."""
+NOWHERE = "none"
+"""For an address to listen at, as is an empty text, which no flag can say."""
 LEAST_FLOWS = 4096
 PRIMARY = "primary"
 """Of ``nodePortAddresses``: the addresses by which the Node object names this node."""
@@ -44,13 +47,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node_port_addresses: tuple[str, ...] = (PRIMARY,)
     external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
     flow_table_size: int = 1 << 20
+    l2_announcements: bool = True
     cgroup: str = ""
+    healthz_bind_address: str = "0.0.0.0:10256"
+    metrics_bind_address: str = "127.0.0.1:10249"
     log_level: str = "info"
 
     @property
     def kept(self) -> tuple[Network, ...]:
         """``masquerade_except`` as networks."""
         return tuple(map(ip_network, self.masquerade_except))
+
+    @property
+    def healthz(self) -> Place | None:
+        """``healthz_bind_address``."""
+        return _place(self.healthz_bind_address)
+
+    @property
+    def metrics(self) -> Place | None:
+        """``metrics_bind_address``."""
+        return _place(self.metrics_bind_address)
 
     @property
     def node_port_networks(self) -> tuple[Network, ...]:
@@ -89,6 +105,10 @@ def load(file: Path | None, flags: Mapping[str, Any]) -> Settings:
     return settings
 
 
+def _place(text: str) -> Place | None:
+    return None if text in ("", NOWHERE) else parse_place(text)
+
+
 def _validate(settings: Settings) -> None:
     if settings.mtu and not LEAST_MTU <= settings.mtu <= 65535:
         raise ConfigError(f"mtu: {settings.mtu} is not 0 (found from the uplinks) or {LEAST_MTU} to 65535")
@@ -101,6 +121,12 @@ def _validate(settings: Settings) -> None:
             ip_network(text)
         except ValueError as error:
             raise ConfigError(f"masqueradeExcept: {error}; a CIDR such as 10.0.0.0/8 is needed") from error
+    for field in ("healthz_bind_address", "metrics_bind_address"):
+        try:
+            _place(getattr(settings, field))
+        except ValueError as error:
+            name = field.split("_")[0] + "BindAddress"
+            raise ConfigError(f"{name}: {error}; 0.0.0.0:10256, or {NOWHERE}, would be right") from error
     for text in settings.node_port_addresses:
         _validate_node_ports(text)
     size = settings.flow_table_size

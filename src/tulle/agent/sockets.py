@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from tulle.errors import KernelError
@@ -21,21 +21,28 @@ Stale = dict[int, set[Backend]]
 """By the cookie of a network namespace: backends to which its sockets are no longer to be connected."""
 
 
-def find_stale(flows: Map, contract: Contract, serving: Mapping[int, frozenset[Backend]]) -> dict[int, Stale]:
+def find_stale(
+    flows: Map,
+    contract: Contract,
+    serving: Mapping[int, frozenset[Backend]],
+    gone: Container[Backend] = frozenset(),
+) -> dict[int, Stale]:
     """Sockets by cookie of their namespace and their own, with the backend that they must leave.
 
-    ``serving``: by index in ``services``, who may keep what it has (S-65).
+    ``serving``: by index in ``services``, who may keep what it has (S-65). ``gone``: backends that nobody may
+    keep.
     """
     entries, sends = Entries(contract), contract.enums["socket_direction"]["SOCKET_SENDS"]
     read_key, read_flow = contract.layout("socket_flow_key").unpack, contract.layout("socket_flow").unpack
     found: defaultdict[int, Stale] = defaultdict(lambda: defaultdict(set))
     for raw_key, raw in flows.items(contract.layout("socket_flow_key").size).items():
         netns_cookie, peer, service, *_ = read_flow(raw)
-        if service not in serving:
+        if not gone and service not in serving:
             continue
         cookie, _, direction = read_key(raw_key)
         [backend] = entries.read_backends(peer)
-        if direction == sends and backend not in serving[service]:
+        kept = backend not in gone and (service not in serving or backend in serving[service])
+        if direction == sends and not kept:
             found[netns_cookie][cookie].add(backend)
     return dict(found)
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import msgspec
 
+from tulle.agent.announce_status import AnnouncementStatus, announcements
+from tulle.agent.host_port_status import HostPortStatus, host_ports_status
+from tulle.agent.pool_status import PoolsStatus, pools_status
 from tulle.agent.service_status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
@@ -36,11 +39,19 @@ class NodeStatus(msgspec.Struct, frozen=True):
     pods: list[PodStatus]
     prefixes: list[PrefixStatus]
     packets: list[Count]
+    announcements: list[AnnouncementStatus]
     services: ServicesStatus
+    pools: PoolsStatus
+    host_ports: list[HostPortStatus] = msgspec.field(name="hostPorts")
+
+    @property
+    def well(self) -> bool:
+        """Whether the kernel is as the API and the records say."""
+        return self.services.well and not any(each.differences for each in self.host_ports)
 
 
 async def node_status(settings: Settings) -> NodeStatus:
-    """Reads the state folder and the pinned maps, and asks the API about Services.
+    """Reads the state folder and the pinned maps, and asks the API about Services and LoadBalancerPools.
 
     Raises ``TulleError`` where no agent has run.
     """
@@ -48,7 +59,11 @@ async def node_status(settings: Settings) -> NodeStatus:
     try:
         prefixes = sorted(pinned.remotes())
         packets = list(pinned.counters())
+        announced = announcements(pinned)
         services = await services_status(settings)
+        error = services.api_error
+        pools = PoolsStatus(error, True, ()) if error else await pools_status(settings)
+        host_ports = await host_ports_status(settings)
     except KernelError as error:
         if error.errno != errno.ENOENT:
             raise
@@ -57,5 +72,8 @@ async def node_status(settings: Settings) -> NodeStatus:
         pods=[PodStatus(a.owner, a.ips, a.link) for a in recorded(Path(settings.state_dir))],
         prefixes=[PrefixStatus(*each) for each in prefixes],
         packets=packets,
+        announcements=announced,
         services=services,
+        pools=pools,
+        host_ports=host_ports,
     )

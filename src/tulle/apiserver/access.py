@@ -64,6 +64,13 @@ RULES = (
     ),
     Rule("system:nodes", CHANGE | {"delete"}, frozenset({"leases", "events"})),
     Rule("system:nodes", frozenset({"create"}), frozenset({"serviceaccounts/token"})),
+    Rule(
+        "tulle:controllers",
+        frozenset({"patch"}),
+        frozenset({"services", "services/status", "loadbalancerpools/status"}),
+    ),
+    Rule("tulle:controllers", CHANGE, frozenset({"leases"})),
+    Rule("tulle:controllers", frozenset({"create"}), frozenset({"events"})),
     Rule("system:authenticated", READ, frozenset({"*"})),
     Rule("system:authenticated", EVERY, frozenset({"selfsubjectaccessreviews", "selfsubjectreviews"})),
 )

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from tulle.apiserver import addresses
+from tulle.apiserver.host_port_checks import host_ports
 from tulle.apiserver.kinds import Kind, Object
 from tulle.apiserver.status import Cause, bad_value, duplicate, forbidden_change, required
 
@@ -138,7 +139,7 @@ def pod_spec(spec: Object, path: str) -> list[Cause]:
             names.add(container["name"])
     if spec.get("hostNetwork") and spec.get("dnsPolicy") == "None" and not spec.get("dnsConfig"):
         causes.append(required(f"{path}.dnsConfig", "must provide `dnsConfig` when `dnsPolicy` is None"))
-    return causes
+    return causes + host_ports(spec, path)
 
 
 def _container(container: Object, path: str, volumes: set[str]) -> list[Cause]:

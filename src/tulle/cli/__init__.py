@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from tulle.cli import agent, apiserver, dns, lab, status, verify
+from tulle.cli import agent, apiserver, controller, dns, lab, status, verify
 from tulle.errors import TulleError
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ def _root() -> None:
     pass
 
 
-for module in (lab, verify, status, agent, apiserver, dns):
+for module in (lab, verify, status, agent, controller, apiserver, dns):
     module.register(app)
 
 

@@ -61,6 +61,14 @@ def agent(
         bool | None,
         typer.Option(help="Pods have Services at the socket.", rich_help_panel="Services"),
     ] = None,
+    healthz_bind_address: Annotated[
+        str,
+        typer.Option(help="For /healthz; or none. (default: 0.0.0.0:10256)", rich_help_panel="Health"),
+    ] = "",
+    metrics_bind_address: Annotated[
+        str,
+        typer.Option(help="For /metrics; or none. (default: 127.0.0.1:10249)", rich_help_panel="Health"),
+    ] = "",
     node_port_address: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,6 +86,10 @@ def agent(
     flow_table_size: Annotated[
         int | None,
         typer.Option(help="Flows remembered. (default: 1048576)", rich_help_panel="Services"),
+    ] = None,
+    l2_announcements: Annotated[
+        bool | None,
+        typer.Option(help="Answer ARP and NDP for LoadBalancer IPs.", rich_help_panel="Services"),
     ] = None,
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
@@ -109,9 +121,12 @@ def agent(
         "masqueradeExcept": masquerade_except,
         "services": services,
         "socketServices": socket_services,
+        "healthzBindAddress": healthz_bind_address,
+        "metricsBindAddress": metrics_bind_address,
         "nodePortAddresses": node_port_address,
         "externalTraffic": external_traffic,
         "flowTableSize": flow_table_size,
+        "l2Announcements": l2_announcements,
         "cgroup": cgroup,
         "stateDir": state_dir,
         "runDir": run_dir,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from tulle.agent.pool_status import PoolsStatus
     from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
 
@@ -54,10 +55,11 @@ def status(
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, packets and drops by reason, Services that differ.
+    Pods, ways to other nodes, LoadBalancer IPs that this node answers for, packets and drops by reason, host
+    ports, Services that differ, LoadBalancerPools.
     Needs neither the agent nor the API; without the API, Services have no names.
 
-    Exit code 1: Services differ, and still do a second later.
+    Exit code 1: Services or host ports differ, and still do a second later.
     json and yaml list all Services.
     """
     import asyncio
@@ -79,10 +81,12 @@ def status(
         raise typer.Exit(0 if chosen.well else 1)
     if output is Output.TABLE:
         _show_node(found)
+        _show_host_ports(found)
         _show_services(found.services, services)
+        _show_pools(found.pools)
     else:
         _print_data(found, output)
-    raise typer.Exit(0 if found.services.well else 1)
+    raise typer.Exit(0 if found.well else 1)
 
 
 def _print_data(found: NodeStatus | ServicesStatus, output: Output) -> None:
@@ -97,10 +101,31 @@ def _print_data(found: NodeStatus | ServicesStatus, output: Output) -> None:
 def _show_node(found: NodeStatus) -> None:
     _print_table(("POD", "ADDRESSES", "LINK"), ((p.pod, ", ".join(p.ips), p.link) for p in found.pods))
     _print_table(("PREFIX", "WAY", "NODE"), ((p.prefix, p.transport, p.node) for p in found.prefixes))
+    if found.announcements:
+        rows = ((a.address, a.uplink, f"{a.seconds:.1f} s") for a in found.announcements)
+        _print_table(("ANNOUNCED ADDRESS", "UPLINK", "FOR AT LEAST"), rows)
     _print_table(
         ("HOOK", "REASON", "PACKETS", "BYTES"),
         ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
     )
+
+
+def _show_pools(found: PoolsStatus) -> None:
+    """Nothing where there are none."""
+    from tulle.cli import status_pools
+
+    if found.pools:
+        typer.echo()
+        _print_table(status_pools.HEADS, status_pools.rows(found))
+    for line in status_pools.remarks(found):
+        typer.echo(line)
+
+
+def _show_host_ports(found: NodeStatus) -> None:
+    from tulle.cli.host_ports import HEADS, rows
+
+    if found.host_ports:
+        _print_table(HEADS, rows(found.host_ports))
 
 
 def _show_services(found: ServicesStatus, everything: bool) -> None:

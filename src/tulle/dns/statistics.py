@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tulle.dns import wire
-from tulle.dns.metrics import SIZES, Buckets, Cell, Counter, Gauge, Histogram, Registry
 from tulle.dns.names import ROOT
+from tulle.telemetry import process
+from tulle.telemetry.metrics import SIZES, Buckets, Cell, Counter, Gauge, Histogram, Registry
 
 TYPES = {
     1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 13: "HINFO", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV",
@@ -70,6 +71,7 @@ class Statistics:
         )
         self.objects = Gauge(registry, "tulle_dns_objects", "Objects that answers come from.", ("kind",))
         self.connections = Gauge(registry, "tulle_dns_tcp_connections", "Open TCP connections.").cell()
+        process.register(registry)
         self._cells: dict[tuple[str, str, bool, int], Cells] = {}
         self._results: dict[tuple[bool, int], Cell] = {}
 

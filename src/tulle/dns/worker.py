@@ -19,7 +19,6 @@ import msgspec
 import uvloop
 
 from tulle import logs
-from tulle.dns import http
 from tulle.dns.cluster.catalog import Catalog
 from tulle.dns.cluster.following import Follower
 from tulle.dns.cluster.service_records import Options
@@ -35,6 +34,7 @@ from tulle.dns.tcp import TcpListener
 from tulle.dns.udp import UdpListener
 from tulle.kube.client import Client
 from tulle.kube.config import resolve
+from tulle.telemetry.http import Page, Reply, Server, pages
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ Then they are answered from it, or with SERVFAIL."""
 
 TAKE_OVER_WAIT = 3.0
 """The same, while a predecessor still answers."""
+
+NOT_READY = Reply(503, "waiting for the API\n")
 
 _LOOK = 0.02
 DRAIN_LOOKS = 250
@@ -138,18 +140,19 @@ class Worker:
                 tcp.close_idle(asyncio.get_running_loop().time())
 
     async def _serve_pages(self) -> None:
-        pages: dict[str, http.Page] = {
+        shown: dict[str, Page] = {
             "/metrics": self._metrics,
-            "/health": lambda: (200, "OK"),
-            "/ready": lambda: (200, "OK") if self._resolver.ready else (503, "waiting for the API\n"),
+            "/health": lambda: Reply(200, "OK"),
+            "/ready": lambda: Reply(200, "OK") if self._resolver.ready else NOT_READY,
         }
+        server = Server()
         for sock in _of_kind("http", self._sockets):
-            await http.serve(sock, pages)
+            await server.serve(sock.dup(), pages(shown))
 
-    def _metrics(self) -> tuple[int, str]:
+    def _metrics(self) -> Reply:
         for kind, count in zip(("Service", "EndpointSlice", "Namespace"), self._catalog.size, strict=True):
             self._statistics.objects.set(count, kind)
-        return 200, self._statistics.registry.text()
+        return Reply(200, self._statistics.registry.text())
 
     def _say(self, word: bytes) -> None:
         for peer in (self._control, self._successor):

@@ -14,6 +14,7 @@ from tulle.kernel.libbpf import call, library, open_pinned
 
 BPF_ANY: Final = 0
 
+Buffer = ctypes.Array[ctypes.c_char]
 _SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
@@ -100,6 +101,19 @@ class Map:
     def items(self, key_size: int) -> dict[bytes, bytes]:
         """All entries of a hash map, many by each system call; what comes or goes meanwhile may be missed."""
         found: dict[bytes, bytes] = {}
+        for count, keys, values in self._batches(key_size):
+            raw_keys, raw_values = keys.raw, values.raw
+            for i in range(count):
+                key = raw_keys[i * key_size : (i + 1) * key_size]
+                found[key] = raw_values[i * self.value_size : (i + 1) * self.value_size]
+        return found
+
+    def count(self, key_size: int) -> int:
+        """How many entries a hash map has; the kernel itself keeps no count."""
+        return sum(count for count, _, _ in self._batches(key_size))
+
+    def _batches(self, key_size: int) -> Iterator[tuple[int, Buffer, Buffer]]:
+        """How many keys and values are at the beginning of the two buffers."""
         token, most = ctypes.create_string_buffer(8), 4096
         follows = None
         while True:
@@ -114,12 +128,9 @@ class Map:
                 continue
             if number and number != -errno.ENOENT:
                 raise KernelError(-number, f"list map {self.name}")
-            raw_keys, raw_values = keys.raw, values.raw
-            for i in range(count.value):
-                key = raw_keys[i * key_size : (i + 1) * key_size]
-                found[key] = raw_values[i * self.value_size : (i + 1) * self.value_size]
+            yield count.value, keys, values
             if number:
-                return found
+                return
             follows = token
 
     def keys(self, size: int) -> Iterator[bytes]:

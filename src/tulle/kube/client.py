@@ -13,7 +13,7 @@ from tulle.errors import ApiUnreachable, Gone
 from tulle.kube import streams
 from tulle.kube.config import ClusterConfig
 from tulle.kube.resources import PODS, Item, Resource, T, decode_item
-from tulle.kube.transport import Transport
+from tulle.kube.transport import Observer, Transport
 from tulle.kube.wire import ListResult, Page, WatchEvent, decode_event, decode_page, lines
 
 PATCH_TYPES = {
@@ -35,6 +35,10 @@ class Client:
     def __init__(self, config: ClusterConfig) -> None:
         self.config = config
         self._transport = Transport(config)
+
+    def observe(self, observer: Observer) -> None:
+        """Before the client is entered: ``observer`` is told of each request from then on."""
+        self._transport.observer = observer
 
     async def __aenter__(self) -> Self:
         await self._transport.open()

@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from tulle.model.announcing import AnnouncedPool, Lease
+from tulle.model.balancing import BalancedService, LoadBalancerPool
 from tulle.model.objects import ConfigMap, Namespace, Node, Pod
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 
@@ -98,6 +100,14 @@ ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointS
 SERVICE_CIDR = Resource(
     "networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", ServiceCIDR, namespaced=False
 )
+LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease", Lease)
+ANNOUNCED_POOL = Resource(
+    "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", AnnouncedPool, namespaced=False
+)
+LOAD_BALANCER_POOL = Resource(
+    "tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", LoadBalancerPool, namespaced=False
+)
+BALANCED_SERVICE = Resource("", "v1", "services", "Service", BalancedService)
 
 NAMESPACES = _untyped("", "v1", "namespaces", "Namespace", namespaced=False)
 NODES = _untyped("", "v1", "nodes", "Node", namespaced=False)
@@ -110,6 +120,10 @@ SECRETS = _untyped("", "v1", "secrets", "Secret")
 SERVICEACCOUNTS = _untyped("", "v1", "serviceaccounts", "ServiceAccount")
 EVENTS = _untyped("", "v1", "events", "Event")
 LEASES = _untyped("coordination.k8s.io", "v1", "leases", "Lease")
+LOAD_BALANCER_POOLS = _untyped("tulle.dev", "v1", "loadbalancerpools", "LoadBalancerPool", namespaced=False)
+CUSTOM_RESOURCE_DEFINITIONS = _untyped(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
 DEPLOYMENTS = _untyped("apps", "v1", "deployments", "Deployment")
 REPLICASETS = _untyped("apps", "v1", "replicasets", "ReplicaSet")
 DAEMONSETS = _untyped("apps", "v1", "daemonsets", "DaemonSet")

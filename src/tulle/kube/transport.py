@@ -6,7 +6,9 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -25,6 +27,8 @@ DEAD_PEER_SECONDS = 30
 """How soon a stream notices that the other machine is gone without a word."""
 
 Query = dict[str, str] | Sequence[tuple[str, str]]
+Observer = Callable[[str, str, float], None]
+"""Told of each request: its method, the answer's status, or ``<error>``, and seconds until it came."""
 
 
 class Transport:
@@ -35,12 +39,14 @@ class Transport:
         self._credentials = config.credentials()
         self._tls = TlsContexts(config.ca, verify=not config.insecure_skip_tls_verify)
         self._session: aiohttp.ClientSession | None = None
+        self.observer: Observer | None = None
 
     async def open(self) -> None:
         self._session = aiohttp.ClientSession(
             headers={"Accept": "application/json", "User-Agent": f"tulle/{__version__}"},
             timeout=_timeout(ANSWER_SECONDS),
             connector=aiohttp.TCPConnector(limit=0),
+            trace_configs=[_observed(self.observer)] if self.observer else [],
         )
 
     async def close(self) -> None:
@@ -126,6 +132,29 @@ class Transport:
             yield
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnreachable(f"{self._config.server}{path}: {_reason(error)}") from error
+
+
+def _observed(observer: Observer) -> aiohttp.TraceConfig:
+    """Of a stream, the time until it begins counts."""
+    trace = aiohttp.TraceConfig()
+
+    async def begun(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.begun = time.monotonic()
+
+    async def answered(
+        _: aiohttp.ClientSession, context: SimpleNamespace, told: aiohttp.TraceRequestEndParams
+    ) -> None:
+        observer(told.method, str(told.response.status), time.monotonic() - context.begun)
+
+    async def failed(
+        _: aiohttp.ClientSession, context: SimpleNamespace, told: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        observer(told.method, "<error>", time.monotonic() - context.begun)
+
+    trace.on_request_start.append(begun)
+    trace.on_request_end.append(answered)
+    trace.on_request_exception.append(failed)
+    return trace
 
 
 def _timeout(silence: float) -> aiohttp.ClientTimeout:

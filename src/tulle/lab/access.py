@@ -1,4 +1,4 @@
-"""Who may do what: a token for every node, and kubeconfig files for nodes and for the administrator."""
+"""Who may do what: tokens for nodes and the controller, and kubeconfig files, also the administrator's."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from tulle.lab.paths import Paths
 from tulle.lab.spec import Topology
 
 _USER_PREFIX = "system:node:"
+_CONTROLLER = "system:serviceaccount:kube-system:tulle-controller"
 
 
 def write_tokens(paths: Paths, topology: Topology) -> None:
-    """For the API server: a token, a user and its group per node."""
+    """For the API server: a token, a user and its group per node, and the same for the controller."""
     lines = [f"{secrets.token_urlsafe(32)},{_USER_PREFIX}{node.name},system:nodes" for node in topology.nodes]
+    lines.append(f"{secrets.token_urlsafe(32)},{_CONTROLLER},tulle:controllers")
     _write(paths.tokens, "\n".join(lines))
 
 
@@ -29,6 +31,9 @@ def write_kubeconfigs(paths: Paths, topology: Topology, port: int) -> None:
     _write_config(paths.inner_kubeconfig, cluster, admin["users"][0]["user"])
     for line in paths.tokens.read_text().splitlines():
         token, user, _ = line.split(",")
+        if user == _CONTROLLER:
+            _write_config(paths.controller_kubeconfig, cluster, {"token": token})
+            continue
         node = paths.node(user.removeprefix(_USER_PREFIX))
         node.run.mkdir(parents=True, exist_ok=True)
         _write_config(node.kubeconfig, cluster, {"token": token})

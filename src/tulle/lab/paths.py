@@ -110,6 +110,11 @@ class Paths:
         """The administrator's, from within the lab's network."""
         return self.run / "kubeconfig.inner"
 
+    @property
+    def controller_kubeconfig(self) -> Path:
+        """That of `tulle controller`, from within the lab's network."""
+        return self.run / "kubeconfig.controller"
+
     def netns(self, host: str) -> Path:
         return self.run / "netns" / host
 

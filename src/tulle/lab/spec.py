@@ -19,6 +19,8 @@ CLUSTER_DOMAIN: Final = "cluster.local"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?")  # short: unix sockets live below a folder of it
 _SMALLEST_MTU: Final = 1280  # of IPv6, RFC 8200 section 5
 _FIRST_HOST: Final = 10
+_BALANCED: Final = (200, 249)
+"""The first and the last host on the first subnet that is no node's, but for LoadBalancers."""
 _DNS: Final = 10
 """Which address of each Service CIDR is the cluster DNS: by custom the tenth."""
 
@@ -127,6 +129,7 @@ class Topology:
     """All hosts of a lab, and the addresses at which the underlay's router offers the API server.
 
     ``services`` are the Service CIDRs, and ``dns`` the addresses in them at which each node answers names.
+    ``balanced`` are ranges on the first subnet, one per family, from which LoadBalancers get their addresses.
     """
 
     nodes: tuple[Host, ...]
@@ -134,6 +137,7 @@ class Topology:
     api: tuple[Address, ...]
     services: tuple[Network, ...]
     dns: tuple[Address, ...]
+    balanced: tuple[str, ...]
     mtu: int
 
     @property
@@ -151,6 +155,7 @@ def topology(spec: Spec) -> Topology:
         api=tuple(ip_address(int(p.subnet(0)[1])) for p in plans),
         services=tuple(p.services for p in plans),
         dns=tuple(p.services[_DNS] for p in plans),
+        balanced=tuple("-".join(str(p.subnet(1)[number]) for number in _BALANCED) for p in plans),
         mtu=spec.mtu,
     )
 

@@ -19,6 +19,7 @@ from tulle.lab.spec import CLUSTER_DOMAIN, Host, Spec, Topology
 
 API_PORT: Final = 6443
 API_SERVER: Final = "apiserver"
+CONTROLLER: Final = "controller"
 DNS_PORT: Final = 53
 RESOLVER: Final = "resolver"
 ZONE: Final = "topology.kubernetes.io/zone"
@@ -72,6 +73,13 @@ class Starter:
         for each in sockets:
             each.close()
         return process
+
+    def controller(self) -> Process:
+        """It needs nothing but the API, which is in the underlay."""
+        command = [*processes.TULLE, "controller", f"--kubeconfig={self.paths.controller_kubeconfig}"]
+        return processes.start(
+            self.paths, underlay.UNDERLAY, CONTROLLER, command, self.paths.netns(underlay.UNDERLAY)
+        )
 
     def agent(self, node: Host) -> Process:
         paths = self.paths.node(node.name)

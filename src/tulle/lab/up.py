@@ -1,4 +1,4 @@
-"""Brings a lab up: wires, then the API server, then on every node its agent, its DNS and its kubelet."""
+"""Brings a lab up: wires, then the API server and the controller, then each node's agent, DNS and kubelet."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tulle.kube.client import Client
 from tulle.kube.config import load_kubeconfig
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
-from tulle.lab import access, cgroup, names, prerequisites, processes, underlay
+from tulle.lab import access, cgroup, names, prerequisites, processes, resources, underlay
 from tulle.lab.down import down
 from tulle.lab.paths import Paths
 from tulle.lab.processes import Process
 from tulle.lab.readiness import dns_ready
 from tulle.lab.spec import Spec, Topology, topology
-from tulle.lab.starter import API_PORT, API_SERVER, RESOLVER, Starter
+from tulle.lab.starter import API_PORT, API_SERVER, CONTROLLER, RESOLVER, Starter
 from tulle.model.objects import Node
 
 _PATIENCE: Final = 60.0
@@ -104,13 +104,16 @@ class Lab:
             with step("Lay the wires"):
                 self._lay_wires()
         alive = {p.title for p in processes.recorded(self.paths) if p.alive()}
-        with step("Start the API server"):
+        with step("Start the API server and the controller"):
             if f"{API_SERVER} of {underlay.UNDERLAY}" not in alive:
                 server, port = self.start.api_server()
                 await _unless_one_dies(_answers(port), [server])
                 access.write_kubeconfigs(self.paths, self.topology, API_PORT)
             async with self.client() as client:
                 await names.offer_dns(client, self.topology)
+                await resources.apply(client, self.topology)
+            if f"{CONTROLLER} of {underlay.UNDERLAY}" not in alive:
+                self.start.controller()
         with step("Start agents, DNS and kubelets"):
             if f"{RESOLVER} of {self.topology.world.name}" not in alive:
                 self.start.resolver()

@@ -36,10 +36,17 @@ class Condition(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+class Taint(msgspec.Struct, frozen=True):
+    """One of ``spec.taints``."""
+
+    key: str = ""
+
+
 class NodeSpec(msgspec.Struct, frozen=True):
     """``pod_cidrs`` holds at most one prefix per family (N-14)."""
 
     pod_cidrs: tuple[str, ...] = msgspec.field(name="podCIDRs", default=())
+    taints: tuple[Taint, ...] = ()
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -63,11 +70,29 @@ class PodIP(msgspec.Struct, frozen=True, gc=False):
     ip: str = ""
 
 
+class ContainerPort(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """``host_port`` is 0 where the node has no port for it; ``host_ip`` is as it was written."""
+
+    container_port: int
+    host_port: int = 0
+    protocol: str = "TCP"
+    host_ip: str = msgspec.field(name="hostIP", default="")
+
+
+class Container(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """``restart_policy`` Always makes a sidecar of an init container."""
+
+    ports: tuple[ContainerPort, ...] | None = None
+    restart_policy: str = ""
+
+
 class PodSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``node_name`` is empty until the Pod is scheduled."""
 
     node_name: str = ""
     host_network: bool = False
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] | None = None
 
 
 class PodStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):

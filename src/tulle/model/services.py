@@ -82,6 +82,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     publish_not_ready_addresses: bool = False
     external_ips: tuple[str, ...] | None = msgspec.field(name="externalIPs", default=None)
     load_balancer_source_ranges: tuple[str, ...] | None = None
+    health_check_node_port: int = 0
+    load_balancer_class: str | None = None
 
     def __post_init__(self) -> None:
         share(self, "type", "session_affinity", "internal_traffic_policy", "external_traffic_policy")

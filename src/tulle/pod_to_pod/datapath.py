@@ -141,11 +141,6 @@ class Datapath:
         finally:
             os.close(folder)
 
-    def detach_sockets(self) -> None:
-        """Sockets that are connected already stay so."""
-        for program in SOCKET_PROGRAMS:
-            self._pin(_SOCKETS, program).unlink(missing_ok=True)
-
     def remove_other_versions(self) -> None:
         """Takes away what an agent with another contract pinned, once this one's programs are in place."""
         for folder in self._root.parent.glob("v*"):
@@ -240,11 +235,28 @@ class Datapath:
         """What a packet is marked with: SHORT_CUT or MASQUERADE."""
         return int(self.contract.enums["mark"][f"MARK_{name}"])
 
+    def counters(self) -> Iterator[Count]:
+        """Whatever is not zero, summed over the CPUs."""
+        return _counts(self.maps["counters"], self.contract)
+
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
             self.maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
+
+
+def _counts(table: bpf_maps.Map, contract: Contract) -> Iterator[Count]:
+    size = len(contract.pack("counter"))
+    reasons, hooks = contract.enums["reason"], contract.enums["hook"]
+    for hook in list(hooks)[:-1]:
+        for reason in list(reasons)[:-1]:
+            index = hook * reasons["REASON_COUNT"] + reason
+            raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
+            each = [contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
+            if packets := sum(c.packets for c in each):
+                at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
+                yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
 
 
 def _constants(contract: Contract, settings: DatapathSettings) -> dict[str, bytes]:
@@ -307,16 +319,7 @@ class Pinned:
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         size = len(self.contract.pack("counter"))
-        table = self.open_per_cpu("counters", size)
-        reasons, hooks = self.contract.enums["reason"], self.contract.enums["hook"]
-        for hook in list(hooks)[:-1]:
-            for reason in list(reasons)[:-1]:
-                index = hook * reasons["REASON_COUNT"] + reason
-                raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
-                each = [self.contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
-                if packets := sum(c.packets for c in each):
-                    at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
-                    yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
+        return _counts(self.open_per_cpu("counters", size), self.contract)
 
     def remotes(self) -> Iterator[tuple[str, str, str]]:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""

@@ -4,8 +4,8 @@ The outside has no route to a Pod, so what leaves the cluster carries the node's
 inside never does: not to Pods, not to nodes, nor to the destinations that the setting
 ``masquerade_except`` lists.
 
-The source ports come from the range that the kernel gives out by itself, never from that of node ports: an answer
-must not look like a packet to one.
+The source ports come from the range that the kernel gives out by itself, never from that of node ports:
+an answer must not look like a packet to one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ MULTICAST: Final[tuple[Network, ...]] = (ip_network("224.0.0.0/4"), ip_network("
 def ruleset(pods: Iterable[Network], kept: Iterable[Network], mark: int) -> str:
     """The nftables table, in the form that replaces the former one in one transaction.
 
-    ``pods``: this node's Pod CIDRs, whose Pods are masqueraded. ``kept``: destinations that see the Pod. ``mark``: on
-    packets that are to be masqueraded whoever sent them.
+    ``pods``: this node's Pod CIDRs, whose Pods are masqueraded. ``kept``: destinations that see the Pod.
+    ``mark``: on packets that are to be masqueraded whoever sent them.
     """
     kept = list(kept)
     lines = [f"table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from tulle.model.address import Address
+from tulle.model.host_ports import HostPort
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Attachment(msgspec.Struct, frozen=True, dict=True):
 
     ``link`` is the host's side of the veth; ``mac`` the Pod's side, as text; ``cookie`` is what eBPF programs
     know the network namespace by. ``deleted``: DEL was called, the kernel has not been rid of the link yet.
+    ``host_ports``: those that it has now. ``mapped``: the runtime said which; the Pod's spec is not asked.
     """
 
     container_id: str
@@ -43,6 +45,8 @@ class Attachment(msgspec.Struct, frozen=True, dict=True):
     uid: str = ""
     cookie: int = 0
     deleted: bool = False
+    host_ports: tuple[HostPort, ...] = ()
+    mapped: bool = False
 
     def __post_init__(self) -> None:
         """Raises ``ValueError`` for what is no address or MAC."""

@@ -144,13 +144,14 @@ class Problem(NamedTuple):
     """What an object says that cannot be right: it is left out, everything else goes on.
 
     ``kind`` and ``key`` (namespace, name) tell the object, ``field`` the place in it; ``message`` says what
-    stands there and what would be right.
+    stands there and what would be right. ``uid`` is the object's, where it is known and matters.
     """
 
     kind: str
     key: tuple[str, str]
     field: str
     message: str
+    uid: str = ""
 
 
 class ServicePlan(NamedTuple):

@@ -70,6 +70,10 @@ class Tracker:
         dirty, self._dirty = list(self._dirty), {}
         return dirty
 
+    def objects(self, key: Key) -> tuple[Service | None, tuple[EndpointSlice, ...]]:
+        """A Service, None if it is gone, and its slices."""
+        return self._services.get(key), self._slices.get(key, ())
+
     def plan(self, key: Key) -> ServicePlan:
         """What the kernel should have for this Service now: nothing, if it is gone."""
         service = self._services.get(key)

@@ -32,6 +32,21 @@ def test_the_documented_file_has_every_field_with_its_default() -> None:
     assert fields == set(Settings.__struct_encode_fields__)
 
 
+@pytest.mark.parametrize(
+    ("health", "metrics", "places"),
+    [
+        ("", "none", (None, None)),
+        ("[::]:1", "127.0.0.1:65535", ("[::]:1", "127.0.0.1:65535")),
+    ],
+)
+def test_where_it_tells_of_itself(
+    tmp_path: Path, health: str, metrics: str, places: tuple[str | None, str | None]
+) -> None:
+    text = f'healthzBindAddress: "{health}"\nmetricsBindAddress: "{metrics}"\n'
+    settings = load(write(tmp_path, text), {})
+    assert tuple(place and str(place) for place in (settings.healthz, settings.metrics)) == places
+
+
 @pytest.mark.parametrize("text", ["", "# mtu: 1400\n", "{}"])
 def test_a_file_that_sets_nothing(tmp_path: Path, text: str) -> None:
     assert load(write(tmp_path, text), {}) == load(None, {})
@@ -73,6 +88,11 @@ def test_flags_over_the_file(tmp_path: Path) -> None:
         ("externalTraffic: nat", r"\$\.externalTraffic"),
         ("flowTableSize: 2048", "flowTableSize: 2048 is not a power of two from 4096 on"),
         ("flowTableSize: 100000", "flowTableSize: 100000 is not a power of two"),
+        ("healthzBindAddress: 10256", r"\$\.healthzBindAddress"),
+        ("healthzBindAddress: ':10256'", "healthzBindAddress: '' does not appear to be an"),
+        ("healthzBindAddress: '0.0.0.0:70000'", "healthzBindAddress: 70000 is not a port"),
+        ("metricsBindAddress: localhost:10249", "metricsBindAddress: 'localhost' does not appear to be an"),
+        ("metricsBindAddress: '::1'", "metricsBindAddress: '::1' is not ADDRESS:PORT"),
         ("logLevel: loud", "logLevel: loud"),
         ("nodename: n1", "nodename"),
         ("- nodeName", "Expected `object"),

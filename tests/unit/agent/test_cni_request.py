@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tulle.agent import cni
 from tulle.errors import CniError
+from tulle.model.host_ports import HostPort
 
 ARGUMENTS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_UID=u1;odd;=;K8S=a=b"
 
@@ -101,9 +102,47 @@ def test_what_is_wrong_is_named(data: bytes, code: int, named: str) -> None:
     assert json.loads(cni.encode_error(cni.version_of(data), raised.value))["code"] == code
 
 
+def port_mappings(runtime_config: Any) -> tuple[HostPort, ...] | None:
+    return cni.read_port_mappings(cni.parse_request(call("ADD", runtimeConfig=runtime_config)).conf)
+
+
+def test_port_mappings() -> None:
+    """N-10; what a runtime does not say is another thing than that there are none."""
+    mapping = {"hostPort": 8080, "containerPort": 80, "protocol": "udp", "hostIP": "::1", "more": 1}
+    [port] = port_mappings({"portMappings": [mapping], "bandwidth": {}}) or ()
+    assert (str(port), port.container_port) == ("[::1]:8080/UDP", 80)
+    assert port_mappings({"portMappings": []}) == ()
+    for nothing in ({}, {"portMappings": None}, None):
+        assert port_mappings(nothing) is None
+    assert cni.read_port_mappings(cni.parse_request(call("ADD")).conf) is None
+
+
+@pytest.mark.parametrize(
+    ("runtime_config", "named"),
+    [
+        ([], "$.runtimeConfig"),
+        ({"portMappings": {}}, "$.runtimeConfig.portMappings"),
+        ({"portMappings": [1]}, "$.runtimeConfig.portMappings[0]"),
+        ({"portMappings": [{"hostPort": "80"}]}, "$.runtimeConfig.portMappings[0].hostPort"),
+        ({"portMappings": [{"hostPort": 80}]}, "runtimeConfig.portMappings[0].containerPort: 0 is not"),
+        (
+            {"portMappings": [{"hostPort": 80, "containerPort": 80, "hostIP": "no"}]},
+            "runtimeConfig.portMappings[0].hostIP: 'no' is no IP address",
+        ),
+    ],
+)
+def test_wrong_port_mappings_are_named_and_do_not_keep_del_from_its_work(
+    runtime_config: Any, named: str
+) -> None:
+    with pytest.raises(CniError) as raised:
+        port_mappings(runtime_config)
+    assert (raised.value.code, named in str(raised.value)) == (7, True), str(raised.value)
+    assert cni.parse_request(call("DEL", runtimeConfig=runtime_config)).container_id == "c1"
+
+
 def refused_or_read(data: bytes) -> None:
     with suppress(CniError):
-        cni.parse_request(data)
+        cni.read_port_mappings(cni.parse_request(data).conf)
     assert cni.version_of(data) in cni.VERSIONS
 
 
@@ -136,6 +175,7 @@ CONF = st.fixed_dictionaries(
         "cniVersion": st.sampled_from(cni.VERSIONS) | JSON,
         "name": st.text(max_size=5) | JSON,
         "prevResult": RESULT | JSON,
+        "runtimeConfig": st.fixed_dictionaries({}, optional={"portMappings": st.lists(JSON)}) | JSON,
         "cni.dev/valid-attachments": st.lists(st.fixed_dictionaries({}, optional={"containerID": JSON}))
         | JSON,
     },

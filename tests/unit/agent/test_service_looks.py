@@ -72,15 +72,15 @@ OTHERS: dict[str, tuple[frozenset[Network] | None, frozenset[Network], frozenset
         True,
         ["program at the sockets: connect6: missing in the kernel"],
     ),
-    "kube-proxy's node": (frozenset([CIDR]), frozenset(), frozenset(), False, []),
+    "kube-proxy's node": (frozenset([CIDR]), frozenset(), PROGRAMS, False, []),
     "kube-proxy's node, not quite": (
         frozenset([CIDR]),
         frozenset([CIDR]),
-        frozenset(["connect4"]),
+        PROGRAMS - {"connect4"},
         False,
         [
             "Service CIDR 10.96.0.0/16: only in the kernel",
-            "program at the sockets: connect4: only in the kernel",
+            "program at the sockets: connect4: missing in the kernel",
         ],
     ),
 }

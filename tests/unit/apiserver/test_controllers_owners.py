@@ -12,10 +12,11 @@ from tulle.apiserver.controllers.garbage import Standing, Verdict, judge, withou
 from tulle.apiserver.controllers.inventory import Metadata, Reference, custom_resource
 from tulle.apiserver.controllers.nodes import conditions_of_silent, taints_of
 from tulle.apiserver.controllers.words import event_about
-from tulle.apiserver.controllers.work import Mirror, Queue, in_parallel
+from tulle.apiserver.controllers.work import Mirror, in_parallel
 from tulle.apiserver.patch import json_patch
 from tulle.errors import Conflict
 from tulle.kube.cache import Change
+from tulle.kube.queue import Queue
 
 THERE, LEAVING, GONE = Standing.THERE, Standing.LEAVING, Standing.GONE
 

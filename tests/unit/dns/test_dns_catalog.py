@@ -18,9 +18,9 @@ from tulle.dns.cluster.following import Follower, seconds_since
 from tulle.dns.cluster.service_records import Options
 from tulle.dns.cluster.snapshot import Snapshot
 from tulle.dns.cluster.zone import Zone
-from tulle.dns.metrics import Histogram, Registry
 from tulle.kube.resources import Item, Resource
 from tulle.kube.wire import ListResult, WatchEvent
+from tulle.telemetry.metrics import Histogram, Registry
 
 NAMES = ("a", "b")
 SERVICES = [

@@ -7,11 +7,11 @@ import upstream_messages as m
 
 from tulle.dns import wire
 from tulle.dns.configuration.config import Config, Hosts, Rewrite, Scope
-from tulle.dns.metrics import Registry
 from tulle.dns.names import ROOT, to_wire
 from tulle.dns.outside.forward import Forwarder
 from tulle.dns.outside.local import HostsTable, rewrite
 from tulle.dns.outside.records import expand
+from tulle.telemetry.metrics import Registry
 
 ADDRESSES = {
     to_wire("a.example"): (bytes([10, 0, 0, 1]), bytes([10, 0, 0, 2])),

@@ -12,7 +12,6 @@ from dns_cluster import answer, catalog, packet, service
 from tulle.dns import wire
 from tulle.dns.cluster.zone import Zone
 from tulle.dns.configuration.config import Config
-from tulle.dns.metrics import Counter, Gauge, Histogram, Registry
 from tulle.dns.outside.forward import Forwarder, Resolved
 from tulle.dns.outside.records import Record
 from tulle.dns.resolver import Resolver, Transport
@@ -111,31 +110,3 @@ async def test_d30_queries_are_counted_and_logged(caplog: pytest.LogCaptureFixtu
     assert caplog.messages[0].startswith(
         f'10.244.1.5:4242 - 7 "A IN {WEB}. udp 58 false 1232" NOERROR qr,aa,rd,ra 74 '
     )
-
-
-def test_metrics_are_in_the_text_format() -> None:
-    registry = Registry()
-    Counter(registry, "c_total", "Counts.", ("a",)).inc('x"\n\\', by=2)
-    Gauge(registry, "g", "Now.", read=lambda: 1.5)
-    histogram = Histogram(registry, "h", "Spread.", ("b",), (1, 2))
-    for value in (1, 1.5, 7):
-        histogram.observe(value, "y")
-    assert registry.text().splitlines() == [
-        "# HELP c_total Counts.",
-        "# TYPE c_total counter",
-        r'c_total{a="x\"\n\\"} 2',
-        "# HELP g Now.",
-        "# TYPE g gauge",
-        "g 1.5",
-        "# HELP h Spread.",
-        "# TYPE h histogram",
-        'h_bucket{b="y",le="1"} 1',
-        'h_bucket{b="y",le="2"} 2',
-        'h_bucket{b="y",le="+Inf"} 3',
-        'h_sum{b="y"} 9.5',
-        'h_count{b="y"} 3',
-    ]
-    with pytest.raises(ValueError, match="already"):
-        Counter(registry, "g", "Again.")
-    with pytest.raises(ValueError, match="labels"):
-        Counter(registry, "d_total", "Labels.", ("a",)).inc()

@@ -12,9 +12,9 @@ import upstream_messages as m
 
 from tulle.dns import wire
 from tulle.dns.configuration.config import CachePlan, Config, Endpoint, Forward, Scope
-from tulle.dns.metrics import Registry
 from tulle.dns.names import to_wire
 from tulle.dns.outside.forward import Forwarder
+from tulle.telemetry.metrics import Registry
 
 Sender = tuple[str, int]
 Behaviour = Callable[["Asked"], list[bytes] | None]

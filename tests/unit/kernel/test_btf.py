@@ -20,7 +20,7 @@ def contract(request: pytest.FixtureRequest) -> Contract:
 
 
 def test_structs(contract: Contract) -> None:
-    sizes = {"address": 16, "endpoint": 12, "prefix": 20, "remote": 44, "flow": 40, "drop_event": 56}
+    sizes = {"address": 16, "endpoint": 12, "prefix": 20, "remote": 48, "flow": 40, "drop_event": 56}
     assert {name: ctypes.sizeof(contract.structs[name]) for name in sizes} == sizes
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tulle.model.host_ports import HostPort
 from tulle.pod_to_pod.store import Attachment, AttachmentStore, link_name
+
+BAD_PORT = (
+    b'{"container_id":"c2","ifname":"eth0","netns":"x","link":"l","mac":"","ips":[],'
+    b'"host_ports":[{"host_port":1,"container_port":1,"host_ip":"x"}]}'
+)
 
 
 def attachment(container_id: str = "c1", **fields: Any) -> Attachment:
@@ -21,7 +28,9 @@ def files(state: Path) -> list[str]:
 
 
 def test_records_outlive_the_agent(tmp_path: Path) -> None:
-    one, two = attachment("c1", namespace="default", pod="web"), attachment("c2", deleted=True)
+    ports = (HostPort(8080, 80, "UDP", "127.0.0.1", "spec.containers[0].ports[0]"), HostPort(53, 53))
+    one = attachment("c1", namespace="default", pod="web", host_ports=ports, mapped=True)
+    two = attachment("c2", deleted=True)
     store = AttachmentStore(tmp_path)
     store.add(one)
     store.add(two)
@@ -31,6 +40,15 @@ def test_records_outlive_the_agent(tmp_path: Path) -> None:
     assert again.get("c1", "eth0") == one
     assert again.get("c1", "eth1") is None
     assert again.by_link(two.link) == two
+
+
+def test_records_of_an_agent_that_knew_no_host_ports_are_read(tmp_path: Path) -> None:
+    store, old = AttachmentStore(tmp_path), attachment(pod="web")
+    store.add(old)
+    [path] = tmp_path.glob("boots/*/*.json")
+    fields = json.loads(path.read_bytes())
+    path.write_text(json.dumps({k: v for k, v in fields.items() if k not in ("host_ports", "mapped")}))
+    assert list(AttachmentStore(tmp_path)) == [old]
 
 
 def test_removed_is_removed(tmp_path: Path) -> None:
@@ -90,7 +108,7 @@ def test_records_of_another_boot_vanish(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"container_id": 7}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"container_id": 7}', BAD_PORT, b"\xff"])
 def test_an_unreadable_record_is_set_aside(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

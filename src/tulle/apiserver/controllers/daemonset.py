@@ -27,9 +27,10 @@ from tulle.apiserver.controllers.placement import (
     untolerated_taint,
 )
 from tulle.apiserver.controllers.pods import Actions, Dependents, Plan, claim, owners_of
-from tulle.apiserver.controllers.work import Mirror, Queue, synced
+from tulle.apiserver.controllers.work import Mirror, synced
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
+from tulle.kube.queue import Queue
 from tulle.kube.resources import DAEMONSETS, Key
 
 REVISION_LABEL = "controller-revision-hash"

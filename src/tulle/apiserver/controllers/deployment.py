@@ -23,10 +23,11 @@ from tulle.apiserver.controllers.rollout import (
 )
 from tulle.apiserver.controllers.rollout_status import seconds_to_deadline, status
 from tulle.apiserver.controllers.words import Recorder
-from tulle.apiserver.controllers.work import Mirror, Queue, in_parallel, synced
+from tulle.apiserver.controllers.work import Mirror, in_parallel, synced
 from tulle.errors import Conflict
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
+from tulle.kube.queue import Queue
 from tulle.kube.resources import DEPLOYMENTS, REPLICASETS, Key
 
 

@@ -21,10 +21,11 @@ from tulle.apiserver.controllers.members import Members, selector_of
 from tulle.apiserver.controllers.objects import Object, is_deleting, is_ready, key_of
 from tulle.apiserver.controllers.subsets import Offer, subsets, truncated
 from tulle.apiserver.controllers.trigger_times import TriggerTimes
-from tulle.apiserver.controllers.work import Mirror, Queue, delete, synced
+from tulle.apiserver.controllers.work import Mirror, delete, synced
 from tulle.errors import Forbidden
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
+from tulle.kube.queue import Queue
 from tulle.kube.resources import ENDPOINTS, Key
 
 log = logging.getLogger(__name__)

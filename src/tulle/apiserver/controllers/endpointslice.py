@@ -27,7 +27,8 @@ from tulle.apiserver.controllers.slices import (
     group_of,
 )
 from tulle.apiserver.controllers.trigger_times import TriggerTimes
-from tulle.apiserver.controllers.work import Queue, synced
+from tulle.apiserver.controllers.work import synced
+from tulle.kube.queue import Queue
 from tulle.kube.resources import SERVICES, Key
 
 MANAGER = "endpointslice-controller.k8s.io"

@@ -12,9 +12,10 @@ from enum import Enum
 from typing import Any
 
 from tulle.apiserver.controllers.inventory import Entry, Inventory, Metadata, Reference
-from tulle.apiserver.controllers.work import Propagation, Queue, delete, in_parallel
+from tulle.apiserver.controllers.work import Propagation, delete, in_parallel
 from tulle.errors import NotFound
 from tulle.kube.client import Client
+from tulle.kube.queue import Queue
 
 ORPHAN, FOREGROUND = "orphan", "foregroundDeletion"
 

@@ -21,8 +21,9 @@ from tulle.apiserver.controllers.slices import (
 )
 from tulle.apiserver.controllers.subsets import offers, subsets
 from tulle.apiserver.controllers.words import Recorder
-from tulle.apiserver.controllers.work import Mirror, Queue, synced
+from tulle.apiserver.controllers.work import Mirror, synced
 from tulle.kube.cache import Change
+from tulle.kube.queue import Queue
 from tulle.kube.resources import ENDPOINTS, Key
 
 MANAGER = "endpointslicemirroring-controller.k8s.io"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from tulle.apiserver.controllers.inventory import Entry, Inventory
 from tulle.apiserver.controllers.objects import Object, is_deleting
-from tulle.apiserver.controllers.work import Mirror, Queue, delete, in_parallel
+from tulle.apiserver.controllers.work import Mirror, delete, in_parallel
 from tulle.errors import Conflict
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
+from tulle.kube.queue import Queue
 from tulle.kube.resources import CONFIGMAPS, NAMESPACES, SERVICEACCOUNTS, Resource
 
 FINALIZER = "kubernetes"

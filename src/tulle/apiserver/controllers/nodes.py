@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 from tulle.apiserver.controllers.objects import Object, condition, is_finished, key_of, stamp
 from tulle.apiserver.controllers.placement import NOT_READY, UNREACHABLE
-from tulle.apiserver.controllers.work import Mirror, Queue, synced
+from tulle.apiserver.controllers.work import Mirror, synced
 from tulle.errors import NotFound
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
+from tulle.kube.queue import Queue
 from tulle.kube.resources import LEASES, NODES, PODS, Key
 
 GRACE_SECONDS = 40.0

@@ -16,9 +16,10 @@ from tulle.apiserver.controllers.objects import (
     seconds_to_available,
 )
 from tulle.apiserver.controllers.pods import Actions, Dependents, Plan, claim, owners_of
-from tulle.apiserver.controllers.work import Mirror, Queue, synced
+from tulle.apiserver.controllers.work import Mirror, synced
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
+from tulle.kube.queue import Queue
 from tulle.kube.resources import REPLICASETS, Key
 
 BURST = 500

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
 from tulle.dns.cluster.catalog import Catalog
 from tulle.dns.cluster.objects import SERVICES, Service
 from tulle.dns.cluster.snapshot import Snapshot
-from tulle.dns.metrics import Histogram
 from tulle.kube.cache import Change
 from tulle.kube.informer import Informer, Source
 from tulle.kube.resources import ENDPOINT_SLICE, NAMESPACE, Key, Resource
 from tulle.model.objects import Namespace
 from tulle.model.services import EndpointSlice
+from tulle.model.times import parse_time
+from tulle.telemetry.metrics import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,5 @@ class Follower:
 
 def seconds_since(text: str) -> float | None:
     """Of an RFC 3339 time; None if it is none."""
-    try:
-        return (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
-    except (ValueError, TypeError):
-        return None
+    then = parse_time(text)
+    return None if then is None else time.time() - then

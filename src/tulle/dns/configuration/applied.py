@@ -17,7 +17,6 @@ from tulle.dns.cluster.catalog import Catalog
 from tulle.dns.cluster.zone import Zone
 from tulle.dns.configuration.config import Config, Endpoint, Problem
 from tulle.dns.configuration.sources import Sources, follow
-from tulle.dns.metrics import Registry
 from tulle.dns.outside.forward import Forwarder
 from tulle.dns.resolver import Resolver
 from tulle.dns.settings import Settings
@@ -28,6 +27,7 @@ from tulle.kube.informer import Informer
 from tulle.kube.resources import CONFIG_MAP, EVENTS, Key
 from tulle.model.address import Address
 from tulle.model.objects import ConfigMap
+from tulle.telemetry.metrics import Registry
 
 log = logging.getLogger(__name__)
 

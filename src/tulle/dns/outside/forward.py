@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from tulle.dns import wire
 from tulle.dns.configuration.config import CachePlan, Config, Forward, Scope
-from tulle.dns.metrics import Registry
 from tulle.dns.outside.cache import STALE_TTL, Cache, Entry, Key, make_entry
 from tulle.dns.outside.forward_metrics import ForwardMetrics
 from tulle.dns.outside.group import Group
@@ -23,6 +22,7 @@ from tulle.dns.outside.local import HostsTable, Rewritten, rewrite
 from tulle.dns.outside.records import Record, expand
 from tulle.dns.outside.response import Untrusted
 from tulle.dns.outside.upstream import Question, Unanswered
+from tulle.telemetry.metrics import Registry
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tulle.dns.metrics import Counter, Gauge, Histogram, Registry
 from tulle.dns.outside.response import Response
+from tulle.telemetry.metrics import Counter, Gauge, Histogram, Registry
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from tulle.errors import CniError
+from tulle.lab.kubelet.objects import PodSpec
 
 SUPPORTED: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 INTERFACE: Final = "eth0"
@@ -24,13 +25,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A Pod sandbox as plugins are told of it."""
+    """A Pod sandbox as plugins are told of it; ``port_mappings`` only where they say that they can do it."""
 
     container_id: str
     netns: Path
     namespace: str
     name: str
     uid: str
+    port_mappings: tuple[Json, ...] = ()
 
     def environment(self) -> dict[str, str]:
         args = {
@@ -82,14 +84,14 @@ class Plugins:
         """The last plugin's result. Raises ``CniError``; DEL is the caller's to call then."""
         result: Json = {}
         for plugin in network["plugins"]:
-            config = self._config(network, plugin, {"prevResult": result} if result else {})
+            config = self._config(network, plugin, _told(plugin, attachment, result))
             result = await self._call("ADD", plugin["type"], config, attachment.environment())
         return result
 
     async def delete(self, network: Json, attachment: Attachment, result: Json | None) -> None:
         """In the opposite order. Raises ``CniError``."""
         for plugin in reversed(network["plugins"]):
-            config = self._config(network, plugin, {"prevResult": result} if result else {})
+            config = self._config(network, plugin, _told(plugin, attachment, result))
             await self._call("DEL", plugin["type"], config, attachment.environment())
 
     async def status(self, network: Json) -> None:
@@ -108,7 +110,8 @@ class Plugins:
             await self._call(command, plugin["type"], self._config(network, plugin, extra), {})
 
     def _config(self, network: Json, plugin: Json, extra: Json) -> Json:
-        return {**plugin, "name": network["name"], "cniVersion": version(network), **extra}
+        own = {key: value for key, value in plugin.items() if key != "capabilities"}
+        return {**own, "name": network["name"], "cniVersion": version(network), **extra}
 
     async def _call(self, command: str, kind: str, config: Json, environment: dict[str, str]) -> Json:
         variables = {"CNI_COMMAND": command, "CNI_PATH": str(self._folder), "PATH": os.environ["PATH"]}
@@ -129,6 +132,30 @@ class Plugins:
             process.kill()
             raise CniError(IO_FAILURE, f"{kind} {command} took over {_PATIENCE:.0f} s") from error
         return _answer(f"{kind} {command}", process.returncode or 0, out, err)
+
+
+def _told(plugin: Json, attachment: Attachment, result: Json | None) -> Json:
+    """Beside its configuration: the result before, and what it is capable of (CNI conventions)."""
+    told: Json = {"prevResult": result} if result else {}
+    if attachment.port_mappings and plugin.get("capabilities", {}).get("portMappings"):
+        told["runtimeConfig"] = {"portMappings": attachment.port_mappings}
+    return told
+
+
+def port_mappings(spec: PodSpec) -> tuple[Json, ...]:
+    """As a container runtime gives them: those with a port of the node; protocols in small letters."""
+    sidecars = [container for container in spec.init_containers if container.sidecar]
+    return tuple(
+        {
+            "hostPort": port.host_port,
+            "containerPort": port.container_port,
+            "protocol": port.protocol.lower(),
+            "hostIP": port.host_ip,
+        }
+        for container in (*spec.containers, *sidecars)
+        for port in container.ports
+        if port.host_port
+    )
 
 
 def _answer(what: str, code: int, out: bytes, err: bytes) -> Json:

@@ -134,8 +134,13 @@ class SecurityContext(_Read, frozen=True):
 
 
 class Port(_Read, frozen=True):
+    """``host_port`` 0: the node has no port for it."""
+
     container_port: int
     name: str = ""
+    host_port: int = 0
+    protocol: str = "TCP"
+    host_ip: str = msgspec.field(name="hostIP", default="")
 
 
 class VolumeMount(_Read, frozen=True):

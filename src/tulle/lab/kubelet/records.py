@@ -42,6 +42,7 @@ class SandboxRecord(msgspec.Struct):
     """A Pod's namespaces. ``network`` is the CNI configuration that ADD used: DEL must use the same.
 
     It is written before ADD is called and ``ips`` after it, so that no ADD is ever without its DEL.
+    ``port_mappings``: as plugins are given them.
     """
 
     id: str
@@ -52,6 +53,7 @@ class SandboxRecord(msgspec.Struct):
     ips: tuple[str, ...] = ()
     network: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    port_mappings: tuple[dict[str, Any], ...] = ()
 
 
 def write(path: Path, record: msgspec.Struct) -> None:

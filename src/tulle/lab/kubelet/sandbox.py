@@ -17,7 +17,7 @@ from tulle.kernel import libc, mounts
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import set_up
 from tulle.lab.kubelet import records
-from tulle.lab.kubelet.cni import Attachment, Plugins, load
+from tulle.lab.kubelet.cni import Attachment, Plugins, load, port_mappings
 from tulle.lab.kubelet.objects import Pod
 from tulle.lab.kubelet.records import SandboxRecord
 
@@ -39,7 +39,8 @@ class Sandbox:
 
     def attachment(self) -> Attachment:
         record = self.record
-        return Attachment(record.id, self.netns, record.namespace, record.name, record.uid)
+        mappings = record.port_mappings
+        return Attachment(record.id, self.netns, record.namespace, record.name, record.uid, mappings)
 
 
 class Sandboxes:
@@ -82,7 +83,15 @@ class Sandboxes:
             network = self.network()
             if network is None:
                 raise CniError(NOT_AVAILABLE, f"no network yet: {self._cni_conf} has no CNI configuration")
-        record = SandboxRecord(token_hex(32), meta.namespace, meta.name, meta.uid, hostname, network=network)
+        record = SandboxRecord(
+            token_hex(32),
+            meta.namespace,
+            meta.name,
+            meta.uid,
+            hostname,
+            network=network,
+            port_mappings=port_mappings(spec),
+        )
         sandbox = self._sandbox(record)
         records.write(sandbox.folder / "sandbox.json", record)
         try:

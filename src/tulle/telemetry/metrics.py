@@ -42,13 +42,21 @@ class Buckets:
 
 
 class Counter:
-    """A metric with labels whose values only grow."""
+    """A metric with labels whose values only grow; ``read`` gives the value when it is asked for."""
 
     kind = "counter"
 
-    def __init__(self, registry: Registry, name: str, help: str, labels: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        name: str,
+        help: str,
+        labels: Sequence[str] = (),
+        read: Callable[[], float] | None = None,
+    ) -> None:
         self.name, self.help, self.labels = name, help, tuple(labels)
         self._cells: dict[tuple[str, ...], Cell] = {}
+        self._read = read
         registry.add(self)
 
     def cell(self, *values: str) -> Cell:
@@ -64,37 +72,22 @@ class Counter:
         """Adds ``by`` to the number for these label values."""
         self.cell(*values).value += by
 
-    def lines(self) -> Iterator[str]:
-        """The samples."""
-        for values, cell in self._cells.items():
-            yield f"{self.name}{_braces(self.labels, values)} {_number(cell.value)}"
-
-
-class Gauge(Counter):
-    """A metric whose values go up and down; ``read`` gives the value when it is asked for."""
-
-    kind = "gauge"
-
-    def __init__(
-        self,
-        registry: Registry,
-        name: str,
-        help: str,
-        labels: Sequence[str] = (),
-        read: Callable[[], float] | None = None,
-    ) -> None:
-        super().__init__(registry, name, help, labels)
-        self._read = read
-
     def set(self, value: float, *values: str) -> None:
-        """Sets the number for these label values."""
+        """Sets the number for these label values; of a counter, as somebody else has counted it."""
         self.cell(*values).value = value
 
     def lines(self) -> Iterator[str]:
         """The samples."""
         if self._read is not None:
             self.set(self._read())
-        return super().lines()
+        for values, cell in self._cells.items():
+            yield f"{self.name}{_braces(self.labels, values)} {_number(cell.value)}"
+
+
+class Gauge(Counter):
+    """A metric whose values go up and down."""
+
+    kind = "gauge"
 
 
 class Histogram:

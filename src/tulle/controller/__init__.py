@@ -1,0 +1,1 @@
+"""``tulle controller``: what has to be done once for the whole cluster, not on each node."""

@@ -1,0 +1,1 @@
+"""From outside the cluster to Services and Pods: the fourth of the networking problems."""

@@ -1,0 +1,341 @@
+"""Who answers for which address: one node at a time, another one soon after it fell silent.
+
+Why there are never two: a node answers for an address while its session is the holder of the grant, and no longer
+than ``SECONDS`` after it *asked* for the last renewal that was granted; the kernel sees to that. Another node takes
+a grant only from nobody, or from a session that is over: it has seen no renewal for ``SECONDS`` + ``MARGIN``, *and*
+its Fence was granted, which the API refuses when there was a renewal that it has not seen. A session that was
+fenced cannot be renewed, and no session comes twice. So nothing depends on how late a node hears of anything.
+
+A holder that was cut off for a while goes on with its session if nobody has fenced it meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from tulle.external_to_service.announce.actions import (
+    Action,
+    End,
+    Fence,
+    Give,
+    Remove,
+    Renew,
+    Start,
+    Take,
+)
+from tulle.external_to_service.announce.beats import Beats
+from tulle.external_to_service.announce.leases import (
+    INTERVAL,
+    MARGIN,
+    SECONDS,
+    Record,
+    address_of,
+    beat_name,
+    grant_name,
+    is_beat,
+    node_of,
+)
+from tulle.external_to_service.announce.vips import Vip
+from tulle.model.address import Address
+
+STEP = 0.1
+"""Seconds by which each candidate waits longer than the one before it."""
+MOST_STEPS = 3
+RETRY = 0.3
+"""Seconds until what failed is tried again."""
+ORPHANED = 10.0
+"""Seconds until anybody removes the grant of an address that is announced no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Who holds an address. ``version`` 0: the Lease was deleted when ``holder`` had it; ``since``: since when it
+    is as it is, by our clock.
+    """
+
+    version: int
+    holder: str
+    transitions: int
+    since: float
+
+
+class Election:
+    """One node's part in it. ``due`` says what to do; tell it of all that comes back, and of all that is seen.
+
+    ``now`` is in seconds of the clock that the kernel reads (CLOCK_BOOTTIME). ``new_session`` never returns the
+    same twice, in no run. ``stale``: what is known is behind the API; list the Leases.
+    """
+
+    def __init__(self, node: str, new_session: Callable[[], str]) -> None:
+        self._node = node
+        self._new_session = new_session
+        self._beat = beat_name(node)
+        self._beats = Beats()
+        self._grants: dict[Address, Grant] = {}
+        self._vips: Mapping[Address, Vip] | None = None
+        self._wanted_since: dict[Address, float] = {}
+        self._session = ""
+        self._until = -math.inf
+        self._renew_at = -math.inf
+        self._given: dict[Address, int] = {}
+        self._busy: set[str] = set()
+        self._retry: dict[str, float] = {}
+        self._as_of = 0
+        self._stopping = False
+        self.stale = False
+
+    def want(self, vips: Mapping[Address, Vip], now: float) -> None:
+        """What is to be announced from now on."""
+        self._wanted_since = {address: self._wanted_since.get(address, now) for address in vips}
+        self._vips = vips
+        for address, grant in list(self._grants.items()):
+            if not grant.version and address not in vips:
+                del self._grants[address]
+
+    def stop(self) -> None:
+        """From now on nothing is held; ``due`` says how the others are told."""
+        self._stopping = True
+
+    def held(self) -> dict[Address, float]:
+        """The addresses that this node answers for, and until when unless the session is renewed."""
+        if not self._session or self._stopping:
+            return {}
+        return {address: self._until for address in self._grants if self._is_mine(address)}
+
+    # What is seen
+
+    def see(self, record: Record, now: float) -> bool:
+        """A Lease as an informer, or our own write, says it is. Whether ``due`` may have something new."""
+        if record.version <= self._as_of:
+            return False
+        if is_beat(record.name):
+            changed = self._beats.see(record, now)
+            if changed and record.name == self._beat and record.holder != self._session:
+                self._lose_session()
+            return changed
+        return self._see_grant(record, now)
+
+    def _see_grant(self, record: Record, now: float) -> bool:
+        address = address_of(record.name)
+        if address is None:
+            return False
+        old = self._grants.get(address)
+        if old and record.version <= old.version:
+            return False
+        same = old is not None and old.version and old.holder == record.holder
+        since = old.since if old and same else now
+        self._grants[address] = Grant(record.version, record.holder, record.transitions, since)
+        return True
+
+    def miss(self, name: str, version: int, now: float) -> bool:
+        """A Lease that was last seen at ``version`` is gone."""
+        if is_beat(name):
+            beat = self._beats.get(name)
+            if beat is None or beat.version > version:
+                return False
+            self._beats.lose(name, now)
+            if name == self._beat:
+                self._lose_session()
+            return True
+        address = address_of(name)
+        grant = self._grants.get(address) if address else None
+        if address is None or grant is None or grant.version > version:
+            return False
+        self._drop_grant(address, grant, now)
+        return True
+
+    def _drop_grant(self, address: Address, grant: Grant, now: float) -> None:
+        """One that was held is remembered: its holder may not have heard of it yet."""
+        self._forget_given(address, now)
+        if grant.holder:
+            self._grants[address] = Grant(0, grant.holder, 0, now)
+        else:
+            del self._grants[address]
+
+    def listed(self, records: Iterable[Record], version: int, now: float) -> None:
+        """All Leases as they were at ``version``. What is older than that is not believed any more."""
+        found = {record.name: record for record in records}
+        known = {beat.name: beat.version for beat in self._beats.all() if beat.version}
+        known |= {grant_name(address): g.version for address, g in self._grants.items() if g.version}
+        for name, last in known.items():
+            if name not in found and last <= version:
+                self.miss(name, last, now)
+        for record in found.values():
+            self.see(record, now)
+        self._as_of = max(self._as_of, version)
+        self.stale = False
+        for name, when in self._retry.items():
+            if when == math.inf:
+                self._retry[name] = now + INTERVAL + STEP  # whose beat it is may renew first
+
+    # What to do
+
+    def due(self, now: float) -> tuple[list[Action], float]:
+        """What to do now, and when to ask again if nothing is heard until then."""
+        begun: list[Action] = []
+        later = math.inf
+        for wish, action in self._plans(now):
+            when = wish if isinstance(action, Renew) else max(wish, self._retry.get(action.name, 0.0))
+            if when > now:
+                later = min(later, when)
+            elif action.name not in self._busy or isinstance(action, Renew):
+                begun.append(self._begin(action, now))
+        if self._session and not self._stopping:
+            later = min(later, self._renew_at)
+        return begun, later
+
+    def _plans(self, now: float) -> list[tuple[float, Action]]:
+        if self._vips is None or self._stopping:
+            return [(now, End(self._beat, self._session))] if self._session else []
+        addresses = dict.fromkeys([*self._grants, *self._vips])
+        plans = [plan for address in addresses if (plan := self._plan(address, now))]
+        needed = bool(self.held()) or any(
+            wish <= now and isinstance(action, Take | Fence) for wish, action in plans
+        )
+        plans += self._plan_session(needed, now)
+        return [(wish, a) for wish, a in plans if wish > now or self._session or not isinstance(a, Take)]
+
+    def _plan_session(self, needed: bool, now: float) -> Iterator[tuple[float, Action]]:
+        beat = self._beats.get(self._beat)
+        there = beat if beat and beat.version else None
+        if needed and self._session:
+            yield self._renew_at, Renew(self._beat, self._session, now)
+        elif needed:
+            version = there.version if there else None
+            transitions = there.transitions + 1 if there else 0
+            yield now, Start(self._beat, self._new_session(), version, transitions, now)
+        elif there:
+            yield now, Remove(self._beat)
+
+    def _plan(self, address: Address, now: float) -> tuple[float, Action] | None:
+        """What to do about one address, and when."""
+        grant, vip = self._grants.get(address), (self._vips or {}).get(address)
+        candidate = vip is not None and self._node in vip.candidates
+        if grant and node_of(grant.holder) == self._node:
+            if candidate or (vip and self._node in vip.keepers):
+                return None if self._is_mine(address) else (now, self._take(address, grant))
+            return (now, self._give(address, grant)) if grant.version else None
+        if vip is None:
+            return self._plan_removal(address, grant, now) if grant and grant.version else None
+        return self._plan_capture(address, vip, grant, now) if candidate else None
+
+    def _plan_removal(self, address: Address, grant: Grant, now: float) -> tuple[float, Action]:
+        free = self._free_at(address, grant, now)
+        patience = 0.0 if address in self._given else ORPHANED
+        return free + patience, Remove(grant_name(address))
+
+    def _plan_capture(
+        self, address: Address, vip: Vip, grant: Grant | None, now: float
+    ) -> tuple[float, Action]:
+        free = self._free_at(address, grant, now)
+        when = free + min(self._rank(vip, now), MOST_STEPS) * STEP
+        if grant and grant.version and grant.holder:
+            beat = self._beats.get(beat_name(node_of(grant.holder)))
+            if beat and beat.session == grant.holder:
+                return when, Fence(beat.name, beat.version, beat.transitions)
+        return when, self._take(address, grant)
+
+    def _free_at(self, address: Address, grant: Grant | None, now: float) -> float:
+        """From when on nobody answers for it; where the holder lives, the earliest that it could be."""
+        if grant is None:
+            return self._wanted_since.get(address, now)
+        if not grant.holder:
+            return grant.since
+        if not grant.version:
+            return grant.since + SECONDS + MARGIN
+        return self._beats.over_at(beat_name(node_of(grant.holder)), grant.holder, now)
+
+    def _rank(self, vip: Vip, now: float) -> int:
+        """How many come before us, without those that are known to be down."""
+        before = vip.candidates[: vip.candidates.index(self._node)]
+        return sum(not self._beats.is_down(beat_name(node), now) for node in before)
+
+    def _take(self, address: Address, grant: Grant | None) -> Take:
+        version = grant.version or None if grant else None
+        transitions = grant.transitions + 1 if grant else 0
+        return Take(grant_name(address), address, self._session, version, transitions)
+
+    def _give(self, address: Address, grant: Grant) -> Give:
+        return Give(grant_name(address), address, grant.version, grant.transitions)
+
+    def _is_mine(self, address: Address) -> bool:
+        grant = self._grants[address]
+        held = bool(self._session) and grant.holder == self._session
+        return held and grant.version > self._given.get(address, 0)
+
+    def _begin(self, action: Action, now: float) -> Action:
+        """What is asked for counts from now on where that makes us answer for less."""
+        if isinstance(action, Renew):
+            self._renew_at = now + INTERVAL
+            return action
+        self._busy.add(action.name)
+        if isinstance(action, Give):
+            self._given[action.address] = action.version
+        elif action.name == self._beat and isinstance(action, End | Remove):
+            self._lose_session()
+        return action
+
+    def _lose_session(self) -> None:
+        self._session, self._until = "", -math.inf
+
+    # What came back
+
+    def succeeded(self, action: Action, record: Record | None, now: float) -> None:
+        """``record``: the Lease as it was stored; None where it was deleted."""
+        self._finish(action)
+        if isinstance(action, Renew):
+            if action.session == self._session:
+                self._until = max(self._until, action.at + SECONDS)
+        elif isinstance(action, Remove):
+            self._forget(action.name, now)
+        elif record:
+            if isinstance(action, Start):
+                self._start(action, record)
+            self.see(record, now)
+
+    def _start(self, action: Start, record: Record) -> None:
+        known = self._beats.get(self._beat)
+        if not self._stopping and (known is None or known.version <= record.version):
+            self._session = action.session
+            self._until, self._renew_at = action.at + SECONDS, action.at + INTERVAL
+
+    def _forget(self, name: str, now: float) -> None:
+        address = address_of(name)
+        if address is None:
+            self._beats.lose(name, now)
+        elif self._grants.pop(address, None):
+            self._forget_given(address, now)
+
+    def _forget_given(self, address: Address, now: float) -> None:
+        self._given.pop(address, None)
+        if address in self._wanted_since:
+            self._wanted_since[address] = now
+
+    def refused(self, action: Action, now: float) -> None:
+        """The API has another state than was thought: 404, 409, or 422."""
+        self._finish(action)
+        if isinstance(action, Renew):
+            if action.session == self._session:
+                self._lose_session()
+        elif isinstance(action, Remove):
+            self._forget(action.name, now)
+        if not isinstance(action, End | Remove):
+            self.stale = True
+            self._retry[action.name] = now + RETRY
+
+    def failed(self, action: Action, now: float) -> None:
+        """There was no answer: it may have been done, may be done later, or never."""
+        self._finish(action)
+        if isinstance(action, Fence):
+            # While the API was away, nobody was heard, alive or not.
+            self._retry[action.name] = math.inf
+            self.stale = True
+        elif not isinstance(action, Renew):
+            self._retry[action.name] = now + RETRY
+
+    def _finish(self, action: Action) -> None:
+        if not isinstance(action, Renew):
+            self._busy.discard(action.name)
+            self._retry.pop(action.name, None)

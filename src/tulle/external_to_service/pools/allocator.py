@@ -1,0 +1,302 @@
+"""Gives addresses to Services, keeps what they have, and never gives one twice.
+
+All state follows from the Services themselves: what they ask for and what their status says. So a new
+allocator that is told of every Service (``remember``) goes on where another one ended, wherever that was.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from tulle.external_to_service.pools.claim import Claim
+from tulle.external_to_service.pools.judge import Pool
+from tulle.external_to_service.pools.offer import Offer
+from tulle.external_to_service.pools.ranges import Range
+from tulle.model.address import Address
+
+Key = tuple[str, str]
+
+ASSIGNED = "Assigned"
+KEPT = "AddressKept"
+PARTLY = "PartlyAssigned"
+INVALID_REQUEST = "InvalidRequest"
+NOT_AVAILABLE = "RequestNotAvailable"
+NO_POOL = "NoPool"
+EXHAUSTED = "PoolExhausted"
+
+
+class Outcome(NamedTuple):
+    """``addresses``: one for each family, in the Service's order; none when it gets none. ``reason`` is one
+    word, ``message`` a sentence for users, true until the next change; ``notes`` are what has just happened.
+    """
+
+    addresses: tuple[Address, ...]
+    reason: str
+    message: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        return self.reason in (ASSIGNED, KEPT)
+
+
+class _Refusal(Exception):
+    """Why a family gets no address."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.final = reason in (INVALID_REQUEST, NOT_AVAILABLE)
+        """Whoever asks for an address wants that one, and not half of what was asked for."""
+
+
+class Allocator:
+    """``remember`` first every Service, then ``settle`` them one by one, the oldest first."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Key, Claim] = {}
+        self._held: dict[Key, tuple[Address, ...]] = {}
+        self._lingering: dict[Key, tuple[Address, ...]] = {}
+        self._holders: defaultdict[Address, set[Key]] = defaultdict(set)
+        self._sharing: defaultdict[str, set[Key]] = defaultdict(set)
+        self._lowest: dict[Range, int] = {}
+        self._displaced: set[Key] = set()
+        self._freed = False
+
+    def held(self, key: Key) -> tuple[Address, ...]:
+        """What a Service has."""
+        return self._held.get(key, ())
+
+    def count(self, pool: Pool, version: int) -> int:
+        """How many addresses of a pool somebody has."""
+        return sum(address.version == version and address in pool for address in self._holders)
+
+    def take_displaced(self) -> set[Key]:
+        """Services that must be settled again: somebody older has come to need what they have."""
+        displaced, self._displaced = self._displaced, set()
+        return displaced
+
+    def take_freed(self) -> bool:
+        """Whether an address was given back since the last call, so that who waits may get one."""
+        freed, self._freed = self._freed, False
+        return freed
+
+    def remember(self, claim: Claim) -> None:
+        """What the Service's status says counts as its own, also for a Service that others see to."""
+        self._note(claim)
+        self._hold(claim, claim.published)
+
+    def release(self, key: Key) -> None:
+        """The Service is gone, or is not for us any more."""
+        if claim := self._claims.pop(key, None):
+            self._sharing[claim.share].discard(key)
+            self._free(key, self._held.pop(key, ()) + self._lingering.pop(key, ()))
+
+    def confirm(self, key: Key) -> None:
+        """The Service's status says what was settled: whatever else it said before is free from now on."""
+        self._free(key, self._lingering.pop(key, ()))
+
+    def settle(self, claim: Claim, offer: Offer) -> Outcome:
+        """Keeps what the Service rightly has, gives what it lacks, and takes the rest back.
+
+        What its status still says is nobody else's until ``confirm``: the write may fail, and traffic go on.
+        """
+        if claim.key not in self._claims or self._claims[claim.key].uid != claim.uid:
+            self.release(claim.key)
+            self.remember(claim)
+        self._note(claim)
+        lost = self._lost(claim)
+        kept = self._keepable(claim, offer, lost)
+        found, refusals = self._choose_all(claim, offer, kept)
+        if refusals and (claim.needs_all or any(each.final for each in refusals)):
+            found = {}
+        self._hold(claim, found.values())
+        self._displace(claim)
+        return _outcome(claim, offer, tuple(found.values()), refusals, lost)
+
+    def _note(self, claim: Claim) -> None:
+        if old := self._claims.get(claim.key):
+            self._sharing[old.share].discard(claim.key)
+        self._claims[claim.key] = claim
+        if claim.share:
+            self._sharing[claim.share].add(claim.key)
+
+    def _hold(self, claim: Claim, addresses: Iterable[Address]) -> None:
+        """Exactly these from now on, and what is still in the status."""
+        new = tuple(dict.fromkeys(addresses))
+        lingering = tuple(each for each in claim.published if each not in new)
+        before = self.held(claim.key) + self._lingering.get(claim.key, ())
+        self._free(claim.key, [each for each in before if each not in new + lingering])
+        for address in new + lingering:
+            self._holders[address].add(claim.key)
+        self._held[claim.key], self._lingering[claim.key] = new, lingering
+
+    def _free(self, key: Key, addresses: Iterable[Address]) -> None:
+        for address in addresses:
+            self._freed = True
+            self._holders[address].discard(key)
+            if not self._holders[address]:
+                del self._holders[address]
+                self._lower(address)
+
+    def _lower(self, address: Address) -> None:
+        for each, lowest in self._lowest.items():
+            if address in each and int(address) < lowest:
+                self._lowest[each] = int(address)
+
+    def _others(self, address: Address, key: Key) -> list[Claim]:
+        """Those that have it, too."""
+        return [self._claims[each] for each in self._holders.get(address, ()) if each != key]
+
+    def _lost(self, claim: Claim) -> dict[Address, Claim]:
+        """What it has, but an older Service has as well, and does not share."""
+        lost: dict[Address, Claim] = {}
+        for address in self.held(claim.key):
+            for other in self._others(address, claim.key):
+                if other.age < claim.age and not claim.may_share_with(other):
+                    lost[address] = other
+        return lost
+
+    def _displace(self, claim: Claim) -> None:
+        for address in self.held(claim.key):
+            for other in self._others(address, claim.key):
+                if not claim.may_share_with(other):
+                    self._displaced.add(other.key)
+
+    def _keepable(self, claim: Claim, offer: Offer, lost: Iterable[Address]) -> dict[int, Address]:
+        """By IP version. What no pool offers any more is kept while the status has it, for its traffic."""
+        asked = {address.version: address for address in claim.requested}
+        kept: dict[int, Address] = {}
+        for address in sorted(self.held(claim.key), key=offer.covers, reverse=True):
+            wanted = address.version in claim.versions and address not in lost
+            as_asked = asked.get(address.version, address) == address
+            if wanted and as_asked and (offer.covers(address) or address in claim.published):
+                kept.setdefault(address.version, address)
+        return kept
+
+    def _choose_all(
+        self, claim: Claim, offer: Offer, kept: dict[int, Address]
+    ) -> tuple[dict[int, Address], list[_Refusal]]:
+        """By IP version; and why there is none for the other ones."""
+        if claim.flaw:
+            return {}, [_Refusal(INVALID_REQUEST, claim.flaw)]
+        found: dict[int, Address] = {}
+        refusals: list[_Refusal] = []
+        asked = {address.version: address for address in claim.requested}
+        for version in claim.versions:
+            try:
+                if version in kept:
+                    found[version] = kept[version]
+                elif version in asked:
+                    found[version] = self._requested(claim, offer, asked[version])
+                else:
+                    found[version] = self._any(claim, offer, version)
+            except _Refusal as refusal:
+                refusals.append(refusal)
+        return found, refusals
+
+    def _requested(self, claim: Claim, offer: Offer, address: Address) -> Address:
+        owner = offer.owner(address)
+        if owner is None:
+            raise _Refusal(NOT_AVAILABLE, f"{address} is asked for, but is in no LoadBalancerPool")
+        where = f"{address} is asked for, but LoadBalancerPool {owner.name}"
+        if not owner.usable:
+            raise _Refusal(NOT_AVAILABLE, f"{where} cannot be used: {owner.verdict.message}")
+        if not offer.covers(address):
+            raise _Refusal(NOT_AVAILABLE, f"{where} is not for this Service: its selectors do not match")
+        for other in self._others(address, claim.key):
+            if not claim.may_share_with(other):
+                raise _Refusal(NOT_AVAILABLE, f"{address} is asked for, but {_why_not(claim, other)}")
+        return address
+
+    def _any(self, claim: Claim, offer: Offer, version: int) -> Address:
+        """One that it can share, else the lowest that is free."""
+        pools = [pool for pool in offer.automatic if pool.size(version)]
+        if not pools:
+            raise _Refusal(NO_POOL, _no_pool(offer, version))
+        for pool in pools:
+            found = self._shareable(claim, pool, version) or self._lowest_free(pool, version)
+            if found is not None:
+                return found
+        names = ", ".join(pool.name for pool in pools)
+        raise _Refusal(EXHAUSTED, f"no IPv{version} address is free in LoadBalancerPool {names}")
+
+    def _shareable(self, claim: Claim, pool: Pool, version: int) -> Address | None:
+        peers = self._sharing.get(claim.share, set()) - {claim.key} if claim.share else set()
+        there = {address for key in peers for address in self.held(key)}
+        for address in sorted(each for each in there if each.version == version and each in pool):
+            if all(claim.may_share_with(other) for other in self._others(address, claim.key)):
+                return address
+        return None
+
+    def _lowest_free(self, pool: Pool, version: int) -> Address | None:
+        """What is below ``_lowest`` of a range is known to be taken, and is not looked at again."""
+        make = IPv4Address if version == 4 else IPv6Address
+        for each in pool.ranges:
+            if each.version == version:
+                number = self._lowest.get(each, int(each.first))
+                while number <= int(each.last) and make(number) in self._holders:
+                    number += 1
+                self._lowest[each] = number
+                if number <= int(each.last):
+                    return make(number)
+        return None
+
+
+def _why_not(claim: Claim, other: Claim) -> str:
+    has = f"Service {other.name} has it"
+    if not claim.share or claim.share != other.share:
+        return has
+    if both := sorted(claim.ports & other.ports):
+        protocol, port = both[0]
+        return f"{has} and uses port {port}/{protocol}, too"
+    return f"{has}: to share it with externalTrafficPolicy Local, both need the same selector"
+
+
+def _no_pool(offer: Offer, version: int) -> str:
+    if offer.waiting:
+        pool = offer.waiting[0]
+        return f"LoadBalancerPool {pool.name} cannot be used: {pool.verdict.message}"
+    if offer.automatic:
+        names = ", ".join(pool.name for pool in offer.automatic)
+        return f"LoadBalancerPool {names} has no IPv{version} addresses"
+    if not offer.known:
+        return "there is no LoadBalancerPool"
+    return "no LoadBalancerPool names this Service, and none is the default one"
+
+
+def _outcome(
+    claim: Claim,
+    offer: Offer,
+    addresses: tuple[Address, ...],
+    refusals: list[_Refusal],
+    lost: dict[Address, Claim],
+) -> Outcome:
+    notes = tuple(
+        f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()
+    )
+    refused = [refusal.message for refusal in refusals]
+    if not addresses:
+        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused), notes)
+    text = f"{' and '.join(map(str, addresses))} given"
+    if refusals:
+        return Outcome(addresses, PARTLY, "; ".join([text, *refused]), notes)
+    if outside := [_why_kept(address, offer) for address in addresses if not offer.covers(address)]:
+        return Outcome(addresses, KEPT, "; ".join(outside), notes)
+    return Outcome(addresses, ASSIGNED, text, notes)
+
+
+def _why_kept(address: Address, offer: Offer) -> str:
+    owner = offer.owner(address)
+    if owner is None:
+        where = "is in no LoadBalancerPool any more"
+    elif owner.usable:
+        where = f"is in LoadBalancerPool {owner.name}, which is not for this Service any more"
+    else:
+        where = f"is in LoadBalancerPool {owner.name}, which cannot be used any more"
+    return f"{address} {where}; it is kept until it is removed from status.loadBalancer.ingress"

@@ -1,0 +1,1 @@
+"""What Tulle's processes tell of themselves: metrics, and the pages that show them."""
