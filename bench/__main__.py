@@ -19,7 +19,7 @@ from bench.statistics import Figure
 from tulle.errors import TulleError
 from tulle.kernel import prerequisites
 
-GROUPS = ("forward", "services", "programming", "cni", "apiserver", "dns", "lab")
+GROUPS = ("forward", "services", "external", "programming", "cni", "apiserver", "dns", "lab")
 ROUNDS = 5
 Measure = Callable[[Path, int, Callable[[str], None]], list[Figure]]
 

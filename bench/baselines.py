@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.namespaces import configure, ip, make, make_bridges_plain
+from bench.namespaces import configure, ip, make, make_bridges_plain, run
 from bench.nodes import wires
 from tulle.lab.spec import Host, Spec, topology
 
 _FORWARD = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 _GATEWAYS = ("169.254.1.1", "fe80::1")
 _GATEWAY_MAC, _POD_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+_PATIENCE = 10.0  # seconds for a command
 _VXLAN_MTU = 1450  # of the underlay's 1500 bytes, VXLAN over IPv4 takes 50
 
 
@@ -51,11 +52,11 @@ def between_nodes(folder: Path, stack: ExitStack) -> tuple[Pair, Pair]:
     plan, (one, two) = wires(folder, stack, 2)
     first, second = plan.nodes
     pods = [
-        _routed_pod(folder / "pod-1", stack, one, first, second),
-        _routed_pod(folder / "pod-2", stack, two, second, first),
+        routed_pod(folder / "pod-1", stack, one, first, second),
+        routed_pod(folder / "pod-2", stack, two, second, first),
     ]
     direct = Pair(one, two, tuple(str(address.ip) for address in second.addresses))
-    return direct, Pair(pods[0], pods[1], _pod_addresses(second))
+    return direct, Pair(pods[0], pods[1], pod_addresses(second))
 
 
 def routed_pods(folder: Path, stack: ExitStack) -> tuple[Path, Pair]:
@@ -110,19 +111,53 @@ def _plug(name: str, pod: Path, mtu: int = 1500) -> list[str]:
     ]
 
 
-def _routed_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Host) -> Path:
-    """A Pod, and on its node the way to the other node's."""
-    pod = _plug_routed(folder, stack, node, "pod", _pod_addresses(host))
+def routed_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Host | None = None) -> Path:
+    """A Pod, and on its node the way to the other node's, if there is one."""
+    pod = _plug_routed(folder, stack, node, "pod", pod_addresses(host))
     configure(node, _FORWARD)
-    ways = zip(peer.pod_cidrs, peer.addresses, strict=True)
+    ways = zip(peer.pod_cidrs, peer.addresses, strict=True) if peer else ()
     ip(node, [f"route add {cidr} via {via.ip}" for cidr, via in ways])
     return pod
 
 
-def _plug_routed(folder: Path, stack: ExitStack, node: Path, link: str, addresses: Sequence[str]) -> Path:
+def tunnelled_pod(folder: Path, stack: ExitStack, node: Path, host: Host, peer: Host) -> Path:
+    """A Pod, and on its node the way to the other node's through VXLAN, with all neighbours fixed.
+
+    As most overlays do it: the device has the first address of the Pod CIDR, and the peer's MAC is known.
+    """
+    pod = _plug_routed(folder, stack, node, "pod", pod_addresses(host), _VXLAN_MTU)
+    configure(node, _FORWARD)
+    local, remote = host.addresses[0].ip, peer.addresses[0].ip
+    device = f"type vxlan id 42 dstport 4789 local {local} noudpcsum nolearning"
+    mac, peer_mac = _vxlan_mac(host), _vxlan_mac(peer)
+    ways = [(cidr, cidr[0]) for cidr in peer.pod_cidrs]
+    ip(
+        node,
+        [
+            f"link add vxlan0 mtu {_VXLAN_MTU} address {mac} {device}",
+            *(f"address add {cidr[0]}/{cidr.max_prefixlen} dev vxlan0" for cidr in host.pod_cidrs),
+            "link set vxlan0 up",
+            *(
+                f"neighbour add {cidr[0]} lladdr {peer_mac} dev vxlan0 nud permanent"
+                for cidr in peer.pod_cidrs
+            ),
+            *(f"route add {cidr} via {via} dev vxlan0 onlink" for cidr, via in ways),
+        ],
+    )
+    run(node, ["bridge", "fdb", "add", peer_mac, "dev", "vxlan0", "dst", str(remote)], _PATIENCE)
+    return pod
+
+
+def _vxlan_mac(host: Host) -> str:
+    return f"02:00:00:00:01:{int(host.addresses[0].ip) & 0xFF:02x}"
+
+
+def _plug_routed(
+    folder: Path, stack: ExitStack, node: Path, link: str, addresses: Sequence[str], mtu: int = 1500
+) -> Path:
     """A Pod as Tulle connects it, with fixed neighbours and an address without a subnet, but no eBPF."""
     pod = make(folder, stack)
-    ip(node, [*_plug(link, pod), f"link set {link} address {_GATEWAY_MAC}"])
+    ip(node, [*_plug(link, pod, mtu), f"link set {link} address {_GATEWAY_MAC}"])
     ip(pod, [f"link set eth0 address {_POD_MAC}", "link set eth0 up"])
     for address, gateway in zip(addresses, _GATEWAYS, strict=True):
         ip(
@@ -153,5 +188,5 @@ def _address(number: int) -> tuple[str, str]:
     return f"10.244.0.{number}", f"fd00:10:244::{number}"
 
 
-def _pod_addresses(host: Host) -> tuple[str, ...]:
+def pod_addresses(host: Host) -> tuple[str, ...]:
     return tuple(str(cidr[2]) for cidr in host.pod_cidrs)

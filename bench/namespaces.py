@@ -66,11 +66,15 @@ def run(path: Path, command: Sequence[str | Path], timeout: float) -> str:
 
 
 def start(
-    path: Path, command: Sequence[str | Path], stack: ExitStack, log: IO[bytes] | None = None
+    path: Path,
+    command: Sequence[str | Path],
+    stack: ExitStack,
+    log: IO[bytes] | None = None,
+    stdin: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """A process in the namespace, until ``stack`` ends; its output goes to ``log``, or to a pipe."""
     with netns.entered(path):
-        process = subprocess.Popen(command, stdout=log or subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(command, stdin=stdin, stdout=log or subprocess.PIPE, stderr=log)
     stack.callback(end, process)
     return process
 
@@ -82,5 +86,6 @@ def end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
         process.wait(_PATIENCE)
     process.kill()
     process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            stream.close()

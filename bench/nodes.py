@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from ipaddress import ip_interface
 from pathlib import Path
@@ -97,6 +97,10 @@ class Node:
         return sandbox.netns, tuple(str(ip) for ip in sorted(addresses, key=lambda ip: ip.version))
 
 
+Wires = Callable[[Path, ExitStack, int], tuple[Topology, list[Path]]]
+"""Makes so many nodes' namespaces below a folder, and what connects them."""
+
+
 def wires(folder: Path, stack: ExitStack, nodes: int) -> tuple[Topology, list[Path]]:
     """The lab's underlay, and on it nodes with nothing but their own addresses: their namespaces."""
     plan = topology(Spec(nodes=nodes))
@@ -116,9 +120,24 @@ def cgroups(stack: ExitStack) -> Path:
     return group
 
 
-def cluster(folder: Path, stack: ExitStack, nodes: int, *flags: str) -> list[Node]:
+def one_wire(folder: Path, stack: ExitStack, nodes: int = 1) -> tuple[Topology, list[Path]]:
+    """A node, and its router at the other end of its uplink's wire, where no bridge and no other host is."""
+    assert nodes == 1
+    plan = topology(Spec(nodes=nodes))
+    host = plan.nodes[0]
+    router, node = (
+        namespaces.make(folder / "netns" / name, stack) for name in (underlay.UNDERLAY, host.name)
+    )
+    namespaces.ip(router, [f"link add eth0 type veth peer name eth0 netns {node}"])
+    addresses = (f"address add {gateway} dev eth0" for gateway in host.gateways)
+    namespaces.ip(router, [*addresses, "link set eth0 up"])
+    namespaces.ip(node, [line for line in underlay.host_commands(host) if line != "link set lo up"])
+    return plan, [node]
+
+
+def cluster(folder: Path, stack: ExitStack, nodes: int, *flags: str, lay: Wires = wires) -> list[Node]:
     """Nodes that are ready for Pods, until ``stack`` ends; ``flags`` are their agents'."""
-    plan, paths = wires(folder, stack, nodes)
+    plan, paths = lay(folder, stack, nodes)
     bpffs = folder / "bpf"
     bpffs.mkdir()
     libc.mount("bpf", bpffs, "bpf")

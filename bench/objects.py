@@ -16,6 +16,7 @@ _ADDRESSES: dict[Family, tuple[str, str]] = {
     "ipv6": ("fd00:10:96::", "fd00:10:128::"),
 }
 _FIRST = 256
+_FIRST_NODE_PORT = 20_000
 _NODES = 100
 
 
@@ -27,6 +28,20 @@ def cluster_ip(number: int, family: Family) -> str:
 def pod_ip(number: int, family: Family) -> str:
     """The address of an endpoint somewhere in the cluster: no Pod is really there."""
     return str(ip_address(_ADDRESSES[family][1]) + _FIRST + number)
+
+
+def node_port(number: int) -> int:
+    """The node port of a Service: there are more Services than ports in Kubernetes' default range."""
+    return _FIRST_NODE_PORT + number
+
+
+def load_balanced(number: int, families: Sequence[Family], addresses: Sequence[str] = ()) -> Object:
+    """A Service with a node port, and with ``addresses`` of a load balancer."""
+    made = service(number, families)
+    made["spec"] |= {"externalTrafficPolicy": "Cluster", "type": "LoadBalancer" if addresses else "NodePort"}
+    made["spec"]["ports"][0]["nodePort"] = node_port(number)
+    made["status"]["loadBalancer"] = {"ingress": [{"ip": each, "ipMode": "VIP"} for each in addresses]}
+    return made
 
 
 def service(number: int, families: Sequence[Family]) -> Object:

@@ -35,6 +35,10 @@ _BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 
 Refusals = dict[tuple[str, str], list[float]]
 """Milliseconds by way and family; one value per round."""
+Make = Callable[[int, Sequence[Family]], objects.Object]
+"""Makes the Service with a number, in these families."""
+Ends = Mapping[Family, tuple[list[str], int]]
+"""A Service's endpoints: their addresses, and their port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,7 @@ def _tulle(node: Node, name: str, services: int, stack: ExitStack, program: Path
     server, addresses = node.pod("server")
     for port in (PORT, _DIRECT):
         serve(server, program, cpu, stack, port)
-    fill(Datapath(node.bpffs, DatapathSettings()), services, dict(zip(_BOTH, addresses, strict=True)))
+    fill(Datapath(node.bpffs, DatapathSettings()), services, [ends([addresses], int(PORT))])
     virtual = tuple(objects.cluster_ip(0, family) for family in _BOTH)
     return {
         _beside(name): Way(client, node.group, addresses, int(_DIRECT)),
@@ -185,19 +189,20 @@ def _tulle(node: Node, name: str, services: int, stack: ExitStack, program: Path
     }
 
 
-def fill(datapath: Datapath, services: int, server: Mapping[Family, str]) -> None:
+def fill(datapath: Datapath, services: int, first: Sequence[Ends], make: Make = objects.service) -> None:
     """Writes the Service table, as the node's agent would have planned it.
 
-    The first Service leads to ``server``, all others to nobody who is there.
+    The first Services have the endpoints ``first``, all others lead to nobody who is there.
     """
     tracker = Tracker(Location("node-1"))
     for number in range(services):
-        made = msgspec.convert(objects.service(number, _BOTH), Service)
+        made = msgspec.convert(make(number, _BOTH), Service)
         key = (made.metadata.namespace, made.metadata.name)
         tracker.service_changed(Change("added", key, None, made))
         for family in _BOTH:
+            there = number < len(first)
             found = objects.endpoint_slice(
-                number, family, *(_endpoints(number, family) if number else ([server[family]], int(PORT)))
+                number, family, *(first[number][family] if there else endpoints(number, family))
             )
             slice_ = msgspec.convert(found, EndpointSlice)
             tracker.slice_changed(Change("added", (key[0], slice_.metadata.name), None, slice_))
@@ -206,7 +211,13 @@ def fill(datapath: Datapath, services: int, server: Mapping[Family, str]) -> Non
     table.apply({key: tracker.plan(key).ports for key in tracker.take_dirty()})
 
 
-def _endpoints(number: int, family: Family) -> tuple[list[str], int]:
+def ends(pods: Sequence[Sequence[str]], port: int) -> Ends:
+    """Endpoints in Pods with these addresses, IPv4 first."""
+    return {f: (list(each), port) for f, each in zip(_BOTH, zip(*pods, strict=True), strict=True)}
+
+
+def endpoints(number: int, family: Family) -> tuple[list[str], int]:
+    """Addresses and port of a Service whose endpoints are not there."""
     first = number * _ENDPOINTS
     return [objects.pod_ip(first + i, family) for i in range(_ENDPOINTS)], 8080
 
@@ -215,14 +226,15 @@ def _nftables(folder: Path, stack: ExitStack, program: Path, cpu: str) -> Way:
     """Two Pods on the kernel's own routes, and Services by nftables on their node."""
     node, pair = baselines.routed_pods(folder, stack)
     for family, server in zip(_BOTH, pair.addresses, strict=True):
-        others = [_endpoints(number, family) for number in range(1, NFT)]
-        ends = [[(server, int(PORT))], *([(a, port) for a in each] for each, port in others)]
-        _load(node, verdict_maps.ruleset(family, ends))
+        others = [endpoints(number, family) for number in range(1, NFT)]
+        to = [[(server, int(PORT))], *([(a, port) for a in each] for each, port in others)]
+        load(node, verdict_maps.ruleset(family, to))
     serve(pair.server, program, cpu, stack)
     return Way(pair.client, None, tuple(objects.cluster_ip(0, f) for f in _BOTH), objects.PORT)
 
 
-def _load(node: Path, rules: str) -> None:
+def load(node: Path, rules: str) -> None:
+    """Raises ``LabError`` with what nftables said."""
     with netns.entered(node):
         done = subprocess.run(["nft", "-f", "-"], input=rules, capture_output=True, text=True, check=False)
     if done.returncode:

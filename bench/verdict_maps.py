@@ -1,7 +1,8 @@
 """What Services cost with nftables: verdict maps as kube-proxy's nftables mode writes them. Pure.
 
 The base chains, and what a packet passes in them, are those of Kubernetes 1.36; chains for what the measured
-Services do not have (node ports, load balancers, firewalls) are here as they are there: empty maps.
+Services do not have (load balancers, firewalls, and node ports unless asked for) are here as they are there:
+empty maps.
 """
 
 from __future__ import annotations
@@ -70,12 +71,22 @@ table {ip} kube-proxy {{
 """
 
 
-def ruleset(family: Family, endpoints: Sequence[Sequence[tuple[str, int]]]) -> str:
-    """For ``nft -f``: the Service with number N has the ``endpoints`` at N, addresses and ports."""
+def ruleset(
+    family: Family, endpoints: Sequence[Sequence[tuple[str, int]]], node_address: str | None = None
+) -> str:
+    """For ``nft -f``: the Service with number N has the ``endpoints`` at N, addresses and ports.
+
+    With a ``node_address``, the Services have node ports there (``objects.node_port``), with
+    ``externalTrafficPolicy: Cluster``: what comes in by them is masqueraded.
+    """
     ip, addr, _ = _WORDS[family]
     base = _BASE.format(ip=ip, addr=addr, cidr=objects.CIDRS[family])
     chains = [line for number, each in enumerate(endpoints) for line in _chains(family, number, each)]
-    return "\n".join([base, f"table {ip} kube-proxy {{", *chains, "}", *_elements(family, len(endpoints))])
+    elements = list(_elements(family, len(endpoints)))
+    if node_address:
+        chains += [line for number in range(len(endpoints)) for line in _external_chain(number)]
+        elements += _node_ports(family, len(endpoints), node_address)
+    return "\n".join([base, f"table {ip} kube-proxy {{", *chains, "}", *elements])
 
 
 def _chains(family: Family, number: int, endpoints: Sequence[tuple[str, int]]) -> Iterator[str]:
@@ -98,3 +109,16 @@ def _elements(family: Family, count: int) -> Iterator[str]:
     leads = [f"{a} . tcp . {objects.PORT} : goto service-{n}" for n, a in enumerate(addresses)]
     yield f"add element {ip} kube-proxy service-ips {{ {', '.join(leads)} }}"
     yield f"add element {ip} kube-proxy cluster-ips {{ {', '.join(addresses)} }}"
+
+
+def _external_chain(number: int) -> Iterator[str]:
+    yield f"chain external-{number} {{"
+    yield "jump mark-for-masquerade"
+    yield f"goto service-{number}; }}"
+
+
+def _node_ports(family: Family, count: int, address: str) -> Iterator[str]:
+    ip = _WORDS[family][0]
+    leads = [f"tcp . {objects.node_port(number)} : goto external-{number}" for number in range(count)]
+    yield f"add element {ip} kube-proxy nodeport-ips {{ {address} }}"
+    yield f"add element {ip} kube-proxy service-nodeports {{ {', '.join(leads)} }}"

@@ -137,8 +137,7 @@ static __always_inline struct verdict judge_sent(struct __sk_buff *skb, struct p
 		return judge_service(skb, p, &known);
 	if (needs_stack(p, &known, &reason))
 		return pass(reason);
-	if (p->opens)
-		forget_earlier(p);
+	see_untranslated(p);
 	return local ? hand_in(skb, p, local) : send_to_node(skb, p, remote);
 }
 

@@ -86,8 +86,8 @@ __noinline int deliver_frame(struct __sk_buff *skb, struct packet *p, struct ver
 	}
 	if (!take_out(skb, p))
 		return 0;
-	if (!translate_known(skb, p, &known) && p->opens)
-		forget_earlier(p);
+	if (!translate_known(skb, p, &known))
+		see_untranslated(p);
 	*verdict = hand_in(skb, p, local);
 	return 0;
 }

@@ -218,13 +218,28 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	return true;
 }
 
+/* Whether the answers to a flow are led back. A function of its own for its stack. */
+__noinline int has_answers(const struct flow_state *state)
+{
+	struct flow key;
+
+	if (!state)
+		return false;
+	key = answer_to(&state->becomes);
+	return bpf_map_lookup_elem(&flows, &key) != NULL;
+}
+
 /*
  * Packets of either direction keep a flow alive; those to the backend see to its answers, too. A connection with
- * the ends of an earlier one does so at once: another one to the same backend may have had them in between.
+ * the ends of an earlier one does so at once: another one to the same backend may have had them in between. So does
+ * a datagram: see forget_answers().
  */
 static __always_inline void keep_fresh(const struct packet *p, struct flow_state *state)
 {
-	if (!p->opens && seconds_since(state->used) < FLOW_REFRESH)
+	bool lost = p->flow.protocol == IPPROTO_UDP && !is_answer(state) && state->kind != FLOW_HANDED_OVER &&
+		    !has_answers(state);
+
+	if (!p->opens && !lost && seconds_since(state->used) < FLOW_REFRESH)
 		return;
 	state->used = seconds();
 	if (!is_answer(state) && state->kind != FLOW_HANDED_OVER)
@@ -275,6 +290,28 @@ static __always_inline void forget_earlier(const struct packet *p)
 
 	forget(&p->flow);
 	forget(&answer);
+}
+
+/*
+ * A datagram that goes to a Pod as it is, from a port that was used for a Service of this Pod, too: the Pod cannot
+ * tell the two flows apart, and the answers are now this one's. The other one's next datagram takes them back.
+ */
+static __always_inline void forget_answers(const struct packet *p)
+{
+	struct flow answer = answer_to(&p->flow);
+	struct flow_state *state = bpf_map_lookup_elem(&flows, &answer);
+
+	if (state && state->kind != FLOW_OF_STACK && is_answer(state))
+		bpf_map_delete_elem(&flows, &answer);
+}
+
+/* A packet that goes to a Pod as it is. */
+static __always_inline void see_untranslated(const struct packet *p)
+{
+	if (p->opens)
+		forget_earlier(p);
+	else if (p->flow.protocol == IPPROTO_UDP)
+		forget_answers(p);
 }
 
 /*

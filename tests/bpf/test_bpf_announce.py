@@ -1,4 +1,4 @@
-"""ARP and neighbour discovery for addresses that this node answers for: what is answered, how, and until when."""
+"""ARP and neighbour discovery for what this node answers for: which questions, how, and until when."""
 
 from __future__ import annotations
 

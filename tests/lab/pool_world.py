@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -40,6 +40,10 @@ class Controllers:
             process = subprocess.Popen(command, stderr=file)
         self._running.append((process, log))
         return process, log
+
+    def last(self) -> subprocess.Popen[bytes]:
+        """The one that was started last."""
+        return self._running[-1][0]
 
     def close(self) -> None:
         for process, _ in self._running:
@@ -87,15 +91,12 @@ class World:
         port: int = 80,
         **spec: Any,
     ) -> None:
-        labels = {"pool": pool} if pool else {}
-        self.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": name, "labels": labels, "annotations": annotations or {}},
-                "spec": {"type": "LoadBalancer", "ports": [{"port": port}], **spec},
-            }
-        )
+        self.apply(body(name, pool, annotations, port, **spec))
+
+    def services(self, names: Iterable[str], pool: str) -> None:
+        """All at once."""
+        items = [body(name, pool) for name in names]
+        self.apply({"apiVersion": "v1", "kind": "List", "items": items})
 
     def get(self, kind: str, name: str) -> Object:
         found: Object = json.loads(self.kubectl("get", kind, name, "-o", "json"))
@@ -106,6 +107,16 @@ class World:
         ingress = self.said(name)[1]["status"]["loadBalancer"].get("ingress", [])
         assert all(point["ipMode"] == "VIP" for point in ingress)
         return [point["ip"] for point in ingress]
+
+    def all_ips(self) -> list[str]:
+        """In the status of any Service."""
+        services = json.loads(self.kubectl("get", "services", "-o", "json"))["items"]
+        balancers = [service["status"].get("loadBalancer", {}) for service in services]
+        return [point["ip"] for each in balancers for point in each.get("ingress", [])]
+
+    def exist(self, *names: str) -> bool:
+        """Whether any of these Services is there."""
+        return bool(self.kubectl("get", "service", *names, "--ignore-not-found").strip())
 
     def said(self, name: str, reason: str = "") -> tuple[Object, Object]:
         """The condition, once there is one (for that reason), and the Service."""
@@ -140,6 +151,19 @@ class World:
             return items
 
         return str(eventually(look, f"{kind} {name} has an Event {reason}")[0]["message"])
+
+
+def body(
+    name: str, pool: str, annotations: dict[str, str] | None = None, port: int = 80, **spec: Any
+) -> Object:
+    """A Service of type LoadBalancer, unless said otherwise."""
+    labels = {"pool": pool} if pool else {}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": labels, "annotations": annotations or {}},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port}], **spec},
+    }
 
 
 def condition(obj: Object, kind: str) -> Object | None:

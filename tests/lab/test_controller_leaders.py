@@ -91,6 +91,45 @@ def test_a_leader_that_slept_writes_nothing_any_more(place: Place) -> None:
     assert world.ips("b") == ["203.0.113.1"]
 
 
+def test_without_a_class_services_can_be_left_to_others(place: Place) -> None:
+    world, controllers = place
+    controllers.start("--require-class")
+    world.pool("p", "203.0.113.0/28")
+    world.service("a", "p")
+    world.service("b", "p", loadBalancerClass="tulle.dev/lb")
+    assert world.ips("b") == ["203.0.113.0"]
+    assert condition(world.get("service", "a"), ASSIGNED) is None
+
+
+def test_no_address_is_given_twice_while_controllers_die(place: Place) -> None:
+    """As many addresses as Services: one that were lost would be missed, too."""
+    world, controllers = place
+    most = 32
+    controllers.start()
+    world.pool("p", f"203.0.113.0-203.0.113.{most - 1}")
+    names = [f"s{number}" for number in range(most)]
+    rounds = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
+    for part, number in enumerate(rounds):
+        world.services(names[part :: len(rounds)], "p")
+        running = controllers.last()
+        running.send_signal(number)
+        controllers.start()
+        running.wait(10)
+        gone = names[part :: len(rounds)][:3]
+        world.kubectl("delete", "service", *gone, "--wait=false")
+        eventually(lambda gone=gone: not world.exist(*gone), "they are released")
+        assert twice(world) == []
+        world.services(gone, "p")
+    eventually(lambda: len(world.all_ips()) == most, "each Service has an address")
+    assert twice(world) == []
+
+
+def twice(world: World) -> list[str]:
+    """Addresses that more than one Service has."""
+    ips = world.all_ips()
+    return [ip for ip in ips if ips.count(ip) > 1]
+
+
 def test_the_api_may_go_away_for_a_while(place: Place) -> None:
     world, controllers = place
     _, log = controllers.start()

@@ -182,6 +182,21 @@ def test_a_default_pool_is_for_who_no_selector_names(world: World) -> None:
     world.kubectl("delete", "lbp", "rest")
 
 
+def test_a_pool_for_namespaces_with_a_label(world: World) -> None:
+    world.pool(
+        "team",
+        "203.0.113.197",
+        serviceSelector={"matchLabels": {"pool": "team"}},
+        namespaceSelector={"matchExpressions": [{"key": "team", "operator": "In", "values": ["a", "b"]}]},
+    )
+    world.service("team-a", "team")
+    world.said("team-a", "NoPool")
+    world.kubectl("label", "namespace", "default", "team=b")
+    world.said("team-a", "Assigned")
+    world.kubectl("label", "namespace", "default", "team-")
+    assert "is not for this Service any more" in world.said("team-a", "AddressKept")[0]["message"]
+
+
 def test_an_address_outlives_its_pool_until_the_user_takes_it_away(world: World) -> None:
     world.pool("shrinks", "203.0.113.176/29")
     world.service("shrinks-a", "shrinks")
@@ -209,15 +224,27 @@ def test_kubectl_shows_pools(world: World) -> None:
     assert row.split()[:9] == [
         *("shown", '["203.0.113.192/30"]', "false", "0", "4", "0", "0", "True", "Usable"),
     ]
-    said = world.kubectl("apply", "-f", "-", fails=True, given=bad_pool())
-    assert "spec.addresses" in said
 
 
-def bad_pool() -> Object:
-    """What the schema alone refuses."""
-    return {
-        "apiVersion": "tulle.dev/v1",
-        "kind": "LoadBalancerPool",
-        "metadata": {"name": "bad"},
-        "spec": {"addresses": ["everything"]},
-    }
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({}, "spec.addresses: Required value"),
+        ({"addresses": []}, "spec.addresses"),
+        ({"addresses": ["everything"]}, "spec.addresses[0]: Invalid value"),
+        ({"addresses": ["203.0.113.1"], "default": "yes"}, "spec.default"),
+        ({"addresses": ["203.0.113.1"], "announce": ["ARP"]}, 'spec.announce[0]: Unsupported value: "ARP"'),
+        (
+            {"addresses": ["203.0.113.1"], "serviceSelector": {"matchExpressions": [{"key": "a"}]}},
+            "spec.serviceSelector.matchExpressions[0].operator: Required value",
+        ),
+    ],
+)
+def test_what_the_schema_alone_refuses(world: World, spec: Object, says: str) -> None:
+    pool = {"apiVersion": "tulle.dev/v1", "kind": "LoadBalancerPool", "metadata": {"name": "bad"}}
+    assert says in world.kubectl("apply", "-f", "-", fails=True, given=pool | {"spec": spec})
+
+
+def test_how_a_pool_is_announced_is_kept(world: World) -> None:
+    world.pool("told", "203.0.113.196", announce=["BGP"])
+    assert world.get("lbp", "told")["spec"]["announce"] == ["BGP"]

@@ -15,6 +15,7 @@ def run_status(node: Node, *flags: str) -> subprocess.CompletedProcess[str]:
         "kubeconfig": node.folder.parent / "kubeconfig",
         "node-name": node.name,
         "state-dir": node.folder / "state",
+        "run-dir": node.folder / "run",
         "bpffs": node.bpffs,
     }
     command = [sys.executable, "-m", "tulle", "status", *(f"--{n}={v}" for n, v in settings.items()), *flags]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,9 @@ import pytest
 from nodes import Node, Place, Pod
 from services import ip_of
 from status_of import shown, status
+from udp_client import Asking
 
-from asking import Asking
+from tulle.lab import cgroup
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.datapath import Pinned
@@ -112,12 +116,14 @@ def test_the_nodes_loopback(shared: Cluster, family: int, how: str, host_ip: str
 
 @FAMILIES
 @HOWS
-def test_everybody_elsewhere_reaches_the_pod(two: list[Node], family: int, how: str) -> None:
+@pytest.mark.parametrize("host_ip", ["", "one"])
+def test_everybody_elsewhere_reaches_the_pod(two: list[Node], family: int, how: str, host_ip: str) -> None:
     """The outside, another node, and its Pods; the Pod sees the client's own address and its own port."""
     here, there = two
-    web, far = here.add("web", mapping(protocol=how[:3])), there.add("far")
-    serve(web, "web", how[:3])
     node_ip = ip_of(here, family)
+    wanted = node_ip if host_ip else ""
+    web, far = here.add("web", mapping(host_ip=wanted, protocol=how[:3])), there.add("far")
+    serve(web, "web", how[:3])
     expected = {world_ip(family): world_of(here), ip_of(there, family): there, ip_of(far, family): far}
     for own, place in expected.items():
         answer = ask(place, node_ip, how=how)
@@ -202,6 +208,20 @@ def test_what_cannot_be_right_is_refused_by_name(shared: Cluster, wrong: dict[st
     assert not list((here.folder / "state").glob("boots/*/*.json"))
 
 
+def test_of_calls_at_once_one_has_the_port(shared: Cluster) -> None:
+    here, _ = shared(TWO)
+    pods = [here.make_pod(f"p{number}") for number in range(6)]
+    with ThreadPoolExecutor(len(pods)) as pool:
+        more = {"runtimeConfig": {"portMappings": [mapping()]}}
+        answers = list(pool.map(lambda pod: here.call("ADD", pod, **more), pods))
+    assert sorted(answer["exit"] for answer in answers) == [0, 1, 1, 1, 1, 1]
+    winner = next(pod for pod, answer in zip(pods, answers, strict=True) if not answer["exit"])
+    for answer in answers:
+        assert not answer["exit"] or f"default/{winner.container_id}" in answer["msg"]
+    serve(winner, "winner")
+    assert ask(here, LOOPBACK[4])["name"] == "winner"
+
+
 def test_del_frees_the_port(shared: Cluster) -> None:
     here, _ = shared(TWO)
     for name in ("one", "two"):
@@ -260,6 +280,48 @@ def test_ports_outlive_the_agent(cluster: Cluster, flags: tuple[str, ...]) -> No
     assert ask(node, LOOPBACK[4])["name"] == "late"
 
 
+def test_no_connection_fails_while_agents_come_and_go(cluster: Cluster) -> None:
+    """From outside, from the node by loopback, and from a Pod."""
+    [node] = cluster(Spec(nodes=1))
+    serve(node.add("web", mapping()), "web")
+    ways = [(world_of(node), ip_of(node, 4)), (node, LOOPBACK[6]), (node.add("client"), ip_of(node, 6))]
+    loads = [Load(place, address) for place, address in ways]
+    try:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            node.kill_agent(number)
+            node.start_agent()
+            serve(node.add(f"more-{number}", mapping(9000 + number)), "more")
+        results = [load.end() for load in loads]
+    finally:
+        for load in loads:
+            load.close()
+    for result in results:
+        assert result["failures"] == [] and list(result["answered"]) == ["web"]
+
+
+class Load:
+    """A client that connects again and again."""
+
+    def __init__(self, place: Place, address: str) -> None:
+        line = ["nsenter", f"--net={place.path}", *cgroup.JOIN, str(place.group)]
+        self._process = subprocess.Popen(
+            [*line, sys.executable, ENDS, "load", address, "8080"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout and self._process.stdout.readline() == "begun\n"
+
+    def end(self) -> dict[str, Any]:
+        """How often it was answered by whom, and every failure."""
+        result: dict[str, Any] = json.loads(self._process.communicate("\n", 30)[0])
+        return result
+
+    def close(self) -> None:
+        with self._process as process:
+            process.kill()
+
+
 def test_status_shows_them(cluster: Cluster) -> None:
     """Beside the Services, of which they are none; without an agent, too."""
     [node] = cluster(Spec(nodes=1))
@@ -292,11 +354,11 @@ def test_check_names_an_entry_that_is_missing(cluster: Cluster) -> None:
 
 
 @FAMILIES
-@pytest.mark.parametrize("mode", ["node", "socket", "packet"])
+@pytest.mark.parametrize("mode", ["node", "socket", "packet", "world"])
 def test_datagrams_leave_a_pod_that_is_gone(shared: Cluster, family: int, mode: str) -> None:
     """S-66: a connected socket is ended, so that its owner connects anew; packets are led to the next Pod."""
     here, _ = shared(TWO, *MODES.get(mode, ()))
-    client = here if mode == "node" else here.add("client")
+    client = {"node": here, "world": world_of(here)}.get(mode) or here.add("client")
     first = here.add("first", mapping(protocol="udp"))
     serve(first, "first", "udp")
     asking = Asking(client, ip_of(here, family), 8080)
@@ -305,8 +367,8 @@ def test_datagrams_leave_a_pod_that_is_gone(shared: Cluster, family: int, mode: 
         here.call("DEL", first)
         second = here.add("second", mapping(protocol="udp"))
         serve(second, "second", "udp")
-        if mode == "packet":
-            assert asking.ask() == "second"
+        if mode in ("packet", "world"):
+            assert asking.ask_until("second") == "second"
         else:
             assert asking.ask_until("ECONNABORTED", "EDESTADDRREQ") in ("ECONNABORTED", "EDESTADDRREQ")
     finally:

@@ -143,6 +143,15 @@ def test_the_runtimes_host_ip_is_told_of_as_well(followed: tuple[Node, Api]) -> 
     event_on(api, node, "web", "runtimeConfig.portMappings[0].hostIP", "192.0.2.1")
 
 
+def test_a_node_port_with_the_same_number_is_an_event(followed: tuple[Node, Api]) -> None:
+    node, api = followed
+    apply_pod(api, node, "web", port(30080))
+    node.add("web")
+    ports = [{"name": "http", "port": 80, "nodePort": 30080}]
+    api.apply("Service", "api", spec={"type": "NodePort", "ports": ports})
+    event_on(api, node, "web", "spec.containers[0].ports[0].hostPort", "node port 30080/TCP", "default/api")
+
+
 def test_the_next_agent_knows_them_without_the_api(followed: tuple[Node, Api]) -> None:
     node, api = followed
     apply_pod(api, node, "web", port(8080))

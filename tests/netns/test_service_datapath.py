@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from nodes import Node, Place, Pod
 from services import ADDRESSES, UNALLOCATED, Services, ip_of, plan
+from udp_client import Asking
 
-from asking import Asking
 from tulle.lab.spec import Spec
 from tulle.pod_to_service.plan import OnEmpty
 

@@ -13,7 +13,7 @@ from tulle.external_to_service.announce.vips import Link, Vip
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
 from tulle.kernel.packet import LinkSocket, Membership
-from tulle.model.address import Address, to_bytes
+from tulle.model.address import Address, from_bytes, to_bytes
 from tulle.pod_to_pod.topology import Uplink
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,11 @@ class Announced:
         self._places: dict[Place, bytes] = {}
         self._memberships: dict[Place, Membership] = {}
         self._failing = False
+        size = contract.layout("announcement_key").size
+        self._inherited = {key: self._address_in(key) for key in table.items(size)}
+
+    def _address_in(self, key: bytes) -> Address:
+        return from_bytes(bytes(self._contract.unpack("announcement_key", key).address))
 
     def close(self) -> None:
         """Lets go of sockets; the map stays as it is."""
@@ -106,19 +111,23 @@ class Announced:
     def _key(self, address: Address, index: int) -> bytes:
         return self._contract.pack("announcement_key", address=to_bytes(address), ifindex=index)
 
+    def withdraw(self, address: Address) -> None:
+        """It is no longer answered for, also not by what an earlier agent wrote. Raises ``KernelError``."""
+        gone = [key for key, each in self._inherited.items() if each == address]
+        gone += [self._places.pop(place) for place in list(self._places) if place[0] == address]
+        self._table.discard_all(gone)
+
     def clear(self) -> None:
-        """Nothing is answered any more, also of what an earlier agent wrote. Raises ``KernelError``."""
-        self._table.discard_all(list(self._table.keys(self._contract.layout("announcement_key").size)))
+        """Nothing is answered any more. Raises ``KernelError``."""
+        self._table.discard_all(list(dict.fromkeys([*self._inherited, *self._places.values()])))
         self._places.clear()
         self._join(())
 
     def forget_expired(self) -> None:
-        """Takes out what an earlier agent wrote and nobody renews. Raises ``KernelError``."""
-        size = self._contract.layout("announcement_key").size
-        now = boot_time() * 1e9
-        for key, value in self._table.items(size).items():
-            if self._contract.unpack("announcement", value).until < now:
-                self._table.discard(key)
+        """Takes out what an earlier agent wrote, and has run out. Raises ``KernelError``."""
+        renewed = set(self._places.values())
+        self._table.discard_all([key for key in self._inherited if key not in renewed])
+        self._inherited.clear()
 
     def tell(self, addresses: Iterable[Address]) -> None:
         """Says on the uplinks that these addresses are here."""

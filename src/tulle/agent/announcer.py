@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from tulle.agent.announce_leases import Leases, Refused
 from tulle.agent.announced import Announced, boot_time
 from tulle.errors import ApiError, ApiUnreachable, KernelError
-from tulle.external_to_service.announce.actions import Action, Renew
+from tulle.external_to_service.announce.actions import Action, Give, Renew
 from tulle.external_to_service.announce.election import RETRY, Election
 from tulle.external_to_service.announce.leases import LABEL, NAMESPACE, SECONDS, read
 from tulle.external_to_service.announce.vips import Link, Vip, addresses_of, find_vips
+from tulle.kube.backoff import Backoff
 from tulle.kube.cache import Change
 from tulle.kube.client import Client
 from tulle.kube.informer import Informer
@@ -29,6 +30,8 @@ from tulle.pod_to_service.tracker import owner_of
 
 log = logging.getLogger(__name__)
 
+_LONGEST_PAUSE = 1.0
+"""Seconds between two tries to follow the Leases: who is late there is late to take over."""
 _TOLD_AGAIN = (0.2, 0.3, 0.5, 1.0)
 """Seconds between the announcements of an address that is new here: one frame may be lost."""
 
@@ -48,7 +51,9 @@ class Announcer:
         self._node = node
         self._services, self._slices, self._nodes = services, slices, nodes
         self._pools: Informer[AnnouncedPool] = Informer(client, ANNOUNCED_POOL)
-        self._leases: Informer[Lease] = Informer(client, LEASE, namespace=NAMESPACE, label_selector=LABEL)
+        self._leases: Informer[Lease] = Informer(
+            client, LEASE, namespace=NAMESPACE, label_selector=LABEL, backoff=Backoff(cap=_LONGEST_PAUSE)
+        )
         self._api = Leases(client)
         self._announced = Announced(datapath.maps["announcements"], datapath.contract)
         self._election = Election(node, lambda: f"{node}_{secrets.token_hex(8)}")
@@ -117,7 +122,7 @@ class Announcer:
         self._news.clear()
 
     async def _sweep(self) -> None:
-        """What an earlier agent wrote is right until it runs out, and no use after."""
+        """What an earlier agent wrote is right until it has run out, and no use after."""
         await asyncio.sleep(SECONDS)
         self._announced.forget_expired()
 
@@ -198,11 +203,13 @@ class Announcer:
 
     async def _do(self, action: Action) -> None:
         try:
+            if isinstance(action, Give):
+                self._announced.withdraw(action.address)
             record = await self._api.do(action)
         except Refused as refusal:
             log.debug("%s: %s", action, refusal)
             self._election.refused(action, boot_time())
-        except (ApiError, ApiUnreachable) as error:
+        except (ApiError, ApiUnreachable, KernelError) as error:
             self._log_failure(error)
             self._election.failed(action, boot_time())
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
 from tulle.external_to_service.host_port_claims import entries
 from tulle.external_to_service.host_ports import Fault
+from tulle.kube.resources import Key
 from tulle.model.address import to_bytes
 from tulle.model.host_ports import HostPort
 from tulle.model.objects import Pod
@@ -34,6 +35,19 @@ def find_faults(attachment: Attachment, own: frozenset[bytes]) -> Iterable[Fault
             yield Fault(
                 field, f"{port.host_ip} is no address of this node: until it is, nobody comes by {port}"
             )
+
+
+def find_rivals(attachment: Attachment, owner: Callable[[int, str], Key | None]) -> Iterable[Fault]:
+    """Host ports with the number of a node port. ``owner``: the Service that has a node port, if one does.
+
+    An exact address goes first, then node ports, then host ports on all addresses.
+    """
+    for port in attachment.host_ports:
+        if service := owner(port.host_port, port.protocol):
+            name = f"node port {port.host_port}/{port.protocol} of Service {'/'.join(service)}"
+            single = port.host_ip and not ip_address(port.host_ip).is_unspecified
+            message = f"{port} goes before {name}" if single else f"{name} goes before {port}"
+            yield Fault(f"{port.field}.hostPort", f"{message}; another number is right")
 
 
 def _is_foreign(port: HostPort, own: frozenset[bytes]) -> bool:

@@ -10,7 +10,8 @@ import msgspec
 
 from tulle.agent import cni
 from tulle.agent.host_port_plan import plan_host_ports, table_key, udp_ends
-from tulle.agent.host_port_problems import as_problems, find_faults, taken
+from tulle.agent.host_port_problems import as_problems, find_faults, find_rivals, taken
+from tulle.agent.node_ports import NodePorts
 from tulle.agent.report import Reporter
 from tulle.agent.service_table import ServiceTable
 from tulle.errors import CniError, KernelError
@@ -21,6 +22,7 @@ from tulle.kube.informer import Informer
 from tulle.kube.resources import Key
 from tulle.model.host_ports import HostPort
 from tulle.model.objects import Pod
+from tulle.model.services import Service
 from tulle.pod_to_pod.store import Attachment, AttachmentStore
 from tulle.pod_to_service.plan import Problem
 
@@ -39,7 +41,12 @@ class HostPorts:
     """
 
     def __init__(
-        self, store: AttachmentStore, table: ServiceTable, pods: Informer[Pod], reporter: Reporter
+        self,
+        store: AttachmentStore,
+        table: ServiceTable,
+        pods: Informer[Pod],
+        services: Informer[Service],
+        reporter: Reporter,
     ) -> None:
         self._store = store
         self._table = table
@@ -52,6 +59,7 @@ class HostPorts:
         self._asking: set[Key] = set()
         self._ask = asyncio.Event()
         self._news = asyncio.Event()
+        self._node_ports = NodePorts(services, self._news.set)
         pods.subscribe(self._pod_changed)
 
     def start(self, group: asyncio.TaskGroup, on_pod: Callable[[str, str], Awaitable[None]]) -> None:
@@ -175,8 +183,8 @@ class HostPorts:
 
     def _problems(self, attachment: Attachment) -> Iterable[Problem]:
         pod = self._pods.objects.get((attachment.namespace, attachment.pod))
-        faults = (*self._refused.get(attachment.key, ()), *find_faults(attachment, self._own))
-        return as_problems(attachment, pod, faults)
+        faults = [*self._refused.get(attachment.key, ()), *find_faults(attachment, self._own)]
+        return as_problems(attachment, pod, [*faults, *find_rivals(attachment, self._node_ports.owner)])
 
 
 def _entries(attachment: Attachment) -> list[Entry]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from tulle.agent import install
 from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
+from tulle.agent.bgp import Bgp
 from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
 from tulle.agent.freshness import Freshness, is_eligible
@@ -102,16 +103,17 @@ class _Agent:
         self._pages = Pages(settings, server, statistics, freshness, self._is_eligible, self._changed.set)
         progress = Progress(settings.node_name, statistics, freshness, self._checks)
         self._table = ServiceTable(self._datapath, sockets.places, progress.reconciled)
-        self._host_ports = HostPorts(store, self._table, self._choice.pods, reporter)
+        self._services = Services(client, settings, self._table, reporter, progress)
+        services, slices = self._services.informers
+        of_pods = Reporter(client, settings.node_name)  # each remembers what it told
+        self._host_ports = HostPorts(store, self._table, self._choice.pods, services, of_pods)
         self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._services = Services(client, settings, self._table, reporter, progress)
-        self._announcer = Announcer(
-            client, settings.node_name, self._datapath, *self._services.informers, self._nodes
-        )
+        self._announcer = Announcer(client, settings.node_name, self._datapath, services, slices, self._nodes)
+        self._bgp = Bgp(client, settings, self._nodes, services, slices)
         self._ready = False
         self._disturbed = False
 
@@ -140,8 +142,10 @@ class _Agent:
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
                 self._checks.start(tasks)
+                self._bgp.start(tasks)
             else:
                 self._services.remove()
+                await self._bgp.remove()
             if self._settings.services and self._settings.l2_announcements:
                 tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
             else:
@@ -194,6 +198,7 @@ class _Agent:
         self._services.locate(found.zone, found.addresses, found.primary)
         self._announcer.place(found.uplinks)
         self._host_ports.locate(found.addresses)
+        self._bgp.locate(found.addresses)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -81,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.run_dir) / "cni.sock"
 
     @property
+    def bgp(self) -> Path:
+        """Where BIRD has its configuration and its control socket."""
+        return Path(self.run_dir) / "bgp"
+
+    @property
     def queue(self) -> Path:
         """Where ``tulle-cni`` leaves DEL calls while there is no agent."""
         return Path(self.run_dir) / "cni.sock.del"

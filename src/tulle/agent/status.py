@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from tulle.agent.announce_status import AnnouncementStatus, announcements
+from tulle.agent.bgp_status import BgpSession, bgp_sessions
 from tulle.agent.host_port_status import HostPortStatus, host_ports_status
 from tulle.agent.pool_status import PoolsStatus, pools_status
 from tulle.agent.service_status import ServicesStatus, services_status
@@ -43,6 +44,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     services: ServicesStatus
     pools: PoolsStatus
     host_ports: list[HostPortStatus] = msgspec.field(name="hostPorts")
+    bgp: list[BgpSession]
 
     @property
     def well(self) -> bool:
@@ -51,7 +53,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
 
 async def node_status(settings: Settings) -> NodeStatus:
-    """Reads the state folder and the pinned maps, and asks the API about Services and LoadBalancerPools.
+    """Reads the state folder and the pinned maps; asks BIRD, and the API about Services and pools.
 
     Raises ``TulleError`` where no agent has run.
     """
@@ -76,4 +78,5 @@ async def node_status(settings: Settings) -> NodeStatus:
         services=services,
         pools=pools,
         host_ports=host_ports,
+        bgp=await bgp_sessions(settings.bgp),
     )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tulle.agent import install
+from tulle.agent.bird import Bird
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.kernel import nft
@@ -18,7 +19,7 @@ from tulle.pod_to_pod.store import recorded
 
 
 async def uninstall(settings: Settings) -> None:
-    """Programs, maps, routes, the overlay device, masquerading, records, and what the runtime was given.
+    """Programs, maps, routes, the overlay device, BGP sessions, masquerading, records, the runtime's files.
 
     Raises ``TulleError`` while Pods are connected, and nothing is touched then; ``KernelError``.
     """
@@ -27,6 +28,7 @@ async def uninstall(settings: Settings) -> None:
         raise TulleError(f"{len(pods)} Pods are connected ({names}): drain the node first")
     (Path(settings.cni_conf_dir) / install.CONFLIST).unlink(missing_ok=True)
     (Path(settings.cni_bin_dir) / install.PLUGIN).unlink(missing_ok=True)
+    await Bird(settings.bgp).stop()
     await nft.apply(masquerade.removal())
     with Netlink() as netlink:
         netlink.send([delete_route(r) for r in routes(netlink)], tolerate=frozenset({errno.ESRCH}))

@@ -49,12 +49,14 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Allows members of ``members`` the verbs on the resources (``*``: all but secrets and running commands);
-    with ``own`` only on objects that belong to the node that they are."""
+    with ``own`` only on objects that belong to the node that they are, with ``only`` on this namespace/name.
+    """
 
     members: str
     verbs: frozenset[str]
     resources: frozenset[str]
     own: bool = False
+    only: str = ""
 
 
 RULES = (
@@ -64,6 +66,8 @@ RULES = (
     ),
     Rule("system:nodes", CHANGE | {"delete"}, frozenset({"leases", "events"})),
     Rule("system:nodes", frozenset({"create"}), frozenset({"serviceaccounts/token"})),
+    Rule("system:nodes", frozenset({"patch"}), frozenset({"bgppeers/status"})),
+    Rule("system:nodes", frozenset({"get"}), frozenset({"secrets"}), only="kube-system/tulle-bgp"),
     Rule(
         "tulle:controllers",
         frozenset({"patch"}),
@@ -85,6 +89,7 @@ def allowed(user: User, attempt: Attempt) -> bool:
         and attempt.verb in rule.verbs
         and (attempt.resource in rule.resources or ("*" in rule.resources and not guarded))
         and (not rule.own or bool(user.node and attempt.node == user.node))
+        and rule.only in ("", f"{attempt.namespace}/{attempt.name}")
         for rule in RULES
     )
 

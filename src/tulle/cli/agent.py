@@ -93,7 +93,7 @@ def agent(
     ] = None,
     cgroup: Annotated[str, _path("All processes of the node are in it. (default: cgroup v2's root)")] = "",
     state_dir: Annotated[str, _path("(default: /var/lib/tulle)")] = "",
-    run_dir: Annotated[str, _path("Holds the CNI socket. (default: /run/tulle)")] = "",
+    run_dir: Annotated[str, _path("Holds the CNI socket, and BIRD. (default: /run/tulle)")] = "",
     bpffs: Annotated[str, _path("(default: /sys/fs/bpf/tulle)")] = "",
     cni_conf_dir: Annotated[str, _path("(default: /etc/cni/net.d)")] = "",
     cni_bin_dir: Annotated[str, _path("(default: /opt/cni/bin)")] = "",

@@ -26,16 +26,13 @@ def controller(
 ) -> None:
     """Give Services of type LoadBalancer their addresses, from LoadBalancerPools.
 
-    Run it once for a cluster, or more often: one works, the others wait for it to fail (Lease
-    kube-system/tulle-controller). Services keep their addresses while none runs.
+    One process for a cluster, or several: one works, the others wait until it fails.
+    Services keep their addresses while none runs.
 
-    It needs the resource LoadBalancerPool (kubectl apply -f src/tulle/external_to_service/crds) and the
-    rights in deploy/rbac.yaml. Then make a pool:
+    Before: kubectl apply -f src/tulle/external_to_service/crds -f deploy/rbac.yaml
 
-    apiVersion: tulle.dev/v1 / kind: LoadBalancerPool / metadata: {name: public} /
-    spec: {addresses: [203.0.113.200-203.0.113.220], default: true}
-
-    kubectl get loadbalancerpools shows the pools; kubectl describe of a Service says why it has no address.
+    docs/load-balancers.md tells how to make a pool and what a Service can ask for.
+    kubectl get loadbalancerpools shows pools; kubectl describe service NAME says why one has no address.
     """
     import uvloop
 

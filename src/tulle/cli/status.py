@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from tulle.agent.bgp_status import BgpSession
     from tulle.agent.pool_status import PoolsStatus
     from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
@@ -51,12 +52,13 @@ def status(
     kubeconfig: Annotated[str, typer.Option(help="In a Pod: its service account.")] = "",
     node_name: Annotated[str, typer.Option(help="In the API. (default: the host name)")] = "",
     state_dir: Annotated[str, typer.Option(help="(default: /var/lib/tulle)", rich_help_panel="Paths")] = "",
+    run_dir: Annotated[str, typer.Option(help="(default: /run/tulle)", rich_help_panel="Paths")] = "",
     bpffs: Annotated[str, typer.Option(help="(default: /sys/fs/bpf/tulle)", rich_help_panel="Paths")] = "",
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
-    Pods, ways to other nodes, LoadBalancer IPs that this node answers for, packets and drops by reason, host
-    ports, Services that differ, LoadBalancerPools.
+    Pods, ways to other nodes, LoadBalancer IPs that this node answers for, BGP sessions, packets and drops by
+    reason, host ports, Services that differ, LoadBalancerPools.
     Needs neither the agent nor the API; without the API, Services have no names.
 
     Exit code 1: Services or host ports differ, and still do a second later.
@@ -71,6 +73,7 @@ def status(
 
     require_root("reading eBPF maps")
     flags = {"kubeconfig": kubeconfig, "nodeName": node_name, "stateDir": state_dir, "bpffs": bpffs}
+    flags["runDir"] = run_dir
     found = asyncio.run(node_status(settings.load(config, flags)))
     if service:
         chosen = one_service(found.services, service)
@@ -108,6 +111,16 @@ def _show_node(found: NodeStatus) -> None:
         ("HOOK", "REASON", "PACKETS", "BYTES"),
         ((c.hook, c.reason, str(c.packets), str(c.bytes)) for c in found.packets),
     )
+    if found.bgp:
+        _print_table(
+            ("BGP PEER", "ADDRESS", "ASN", "STATE", "SINCE", "PREFIXES", "WHY"), map(_bgp_row, found.bgp)
+        )
+
+
+def _bgp_row(session: BgpSession) -> tuple[str, ...]:
+    numbers = f"{session.local_asn} to {session.asn}"
+    where = (session.peer, session.address, numbers)
+    return *where, session.state, session.since, str(session.announced), session.message
 
 
 def _show_pools(found: PoolsStatus) -> None:

@@ -63,9 +63,13 @@ class Balancers:
             group.create_task(self._of_pools.run(self._see_to_pool), name="tell of pools")
 
     def _begin(self) -> None:
-        """What Services have is known before the first address is given, to anybody."""
+        """What Services have is known before the first address is given, to anybody.
+
+        One that was ours and is another's now is cleared first: what its status says is not ours to clear.
+        """
         for service in self._by_age(self._services.objects.values()):
-            if service.spec.type == "LoadBalancer":
+            ours = is_ours(service, self._require_class)
+            if service.spec.type == "LoadBalancer" and (ours or not conditions.touched(service)):
                 self._allocator.remember(claim_of(service))
         self._judged = self._judge_pools()
         self._services.subscribe(self._service_changed)
@@ -108,14 +112,13 @@ class Balancers:
             self._of_pools.add_after(name, _QUIET_SECONDS)
 
     async def _see_to_service(self, key: Key) -> None:
-        service = self._writer.latest(self._services.objects.get(key))
+        service = self._writer.latest(key, self._services.objects.get(key))
         if service is None:
             self._release(key)
         elif is_ours(service, self._require_class) and not service.metadata.deletion_timestamp:
             await self._give(service)
         elif conditions.touched(service):
-            held = frozenset(map(str, self._allocator.held(key)))
-            await self._writer.clear(service, held)
+            await self._writer.clear(service, frozenset(map(str, self._allocator.occupied(key))))
             self._release(key)
         elif service.spec.type == "LoadBalancer":
             self._allocator.remember(claim_of(service))

@@ -8,9 +8,9 @@ from typing import Literal, cast
 
 from tulle.errors import ApiError, ApiUnreachable, NotFound
 from tulle.external_to_service.pools import conditions
-from tulle.external_to_service.pools.allocator import Outcome
 from tulle.external_to_service.pools.conditions import Patch, Told
 from tulle.external_to_service.pools.judge import Pool
+from tulle.external_to_service.pools.outcome import Outcome
 from tulle.kube.client import Client
 from tulle.kube.events import stamp, tell
 from tulle.kube.leader import Leader
@@ -31,19 +31,15 @@ class Writer:
         self._leader = leader
         self._written: dict[Key, BalancedService] = {}
 
-    def latest(self, seen: BalancedService | None) -> BalancedService | None:
+    def latest(self, key: Key, seen: BalancedService | None) -> BalancedService | None:
         """``seen`` as the watch shows it, or as our own last write left it, when the watch lags behind.
 
         Resource versions are compared as numbers, which Kubernetes allows since 1.35.
         """
-        if seen is None:
-            return None
-        written = self._written.get(seen.metadata.key)
-        if written is None or written.metadata.uid != seen.metadata.uid:
-            return seen
-        if int(written.metadata.resource_version) > int(seen.metadata.resource_version):
+        written = self._written.get(key)
+        if seen and written and _is_newer(written.metadata, seen.metadata):
             return written
-        del self._written[seen.metadata.key]
+        self._written.pop(key, None)
         return seen
 
     async def explain_missing_pools(self) -> None:
@@ -107,3 +103,8 @@ class Writer:
             about["namespace"] = meta.namespace
         event_kind = cast(Literal["Normal", "Warning"], told.kind)
         await tell(self._client, about, told.reason, told.message, component=_COMPONENT, kind=event_kind)
+
+
+def _is_newer(one: FullMeta, other: FullMeta) -> bool:
+    """Whether it is the same object, later."""
+    return one.uid == other.uid and int(one.resource_version) > int(other.resource_version)

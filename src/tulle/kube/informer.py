@@ -9,7 +9,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Generic, Protocol
 
-from tulle.errors import ApiError, ApiUnreachable, Gone
+from tulle.errors import ApiError, ApiUnreachable, Gone, NotFound
 from tulle.kube.backoff import Backoff
 from tulle.kube.cache import Change, WatchCache
 from tulle.kube.resources import Item, Key, Resource, T
@@ -140,8 +140,12 @@ class Informer(Generic[T]):
                 callback(change)
 
     def _log_failure(self, error: Exception) -> None:
-        """An outage is one warning when it begins and one line when it ends, however long it lasts."""
-        level = logging.DEBUG if self._failing else logging.WARNING
+        """An outage is one warning when it begins and one line when it ends, however long it lasts.
+
+        That an API lacks a resource, such as one that an operator has no use for, is none.
+        """
+        begins = logging.INFO if isinstance(error, NotFound) else logging.WARNING
+        level = logging.DEBUG if self._failing else begins
         log.log(level, "%s: going on with %d known: %s", self._resource.plural, len(self.objects), error)
         self._failing = True
 

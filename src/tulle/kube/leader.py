@@ -27,6 +27,11 @@ RENEW_SECONDS = 2.0
 """Between two renewals, and between two looks of who waits."""
 
 
+def boot_seconds() -> float:
+    """Since the machine was started, with the time that it was asleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Observation:
     """Pure: since when the Lease has looked as it does."""
 
@@ -54,7 +59,7 @@ class Leader:
         name: str,
         namespace: str,
         identity: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_seconds,
     ) -> None:
         self._client = client
         self._name, self._namespace = name, namespace

@@ -11,6 +11,7 @@ import msgspec
 
 from tulle.model.announcing import AnnouncedPool, Lease
 from tulle.model.balancing import BalancedService, LoadBalancerPool
+from tulle.model.bgp import BGPPeer
 from tulle.model.objects import ConfigMap, Namespace, Node, Pod
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 
@@ -95,6 +96,7 @@ NODE = Resource("", "v1", "nodes", "Node", Node, namespaced=False)
 NAMESPACE = Resource("", "v1", "namespaces", "Namespace", Namespace, namespaced=False)
 POD = Resource("", "v1", "pods", "Pod", Pod)
 CONFIG_MAP = Resource("", "v1", "configmaps", "ConfigMap", ConfigMap)
+BGP_PEER = Resource("tulle.dev", "v1", "bgppeers", "BGPPeer", BGPPeer, namespaced=False)
 SERVICE = Resource("", "v1", "services", "Service", Service)
 ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", EndpointSlice)
 SERVICE_CIDR = Resource(

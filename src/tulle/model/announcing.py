@@ -1,4 +1,4 @@
-"""What whoever announces LoadBalancer IPs reads of Leases and LoadBalancerPools, with only the fields in use."""
+"""Leases and LoadBalancerPools as who announces LoadBalancer IPs reads them: only the fields in use."""
 
 from __future__ import annotations
 

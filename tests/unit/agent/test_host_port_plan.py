@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from tulle.agent.host_port_plan import plan_host_ports, table_key, udp_ends
-from tulle.agent.host_port_problems import as_problems, find_faults
+from tulle.agent.host_port_problems import as_problems, find_faults, find_rivals
 from tulle.agent.host_port_status import describe, split
 from tulle.cli.host_ports import HEADS, rows
 from tulle.external_to_service.host_ports import Fault
@@ -78,6 +78,17 @@ def test_what_is_told() -> None:
     told = list(as_problems(web, None, [foreign]))
     assert told == [Problem("Pod", ("default", "web"), "b.hostIP", foreign.message, "u1")]
     assert list(as_problems(pod(pod="", namespace=""), None, [foreign])) == []
+
+
+def test_rivals_are_told_of() -> None:
+    """Which goes first, by the order in which the kernel looks."""
+    web = pod(HostPort(30080, 1, "TCP", "", "a"), HostPort(30080, 2, "TCP", "10.0.0.1", "b"), HostPort(5, 5))
+    owners = {(30080, "TCP"): ("default", "api"), (30080, "UDP"): ("default", "dns")}
+    everywhere, single = find_rivals(web, lambda *port: owners.get(port))
+    assert everywhere.field == "a.hostPort" and single.field == "b.hostPort"
+    node_port = "node port 30080/TCP of Service default/api"
+    assert everywhere.message.startswith(f"{node_port} goes before *:30080/TCP;")
+    assert single.message.startswith(f"10.0.0.1:30080/TCP goes before {node_port};")
 
 
 def kernel(index: int, *frontends: Frontend, backend: Backend, hits: int = 0) -> KernelTable:

@@ -83,9 +83,7 @@ OTHERS: dict[str, tuple[frozenset[Network] | None, frozenset[Network], frozenset
         False,
         [
             "Service CIDR 10.96.0.0/16: only in the kernel",
-            "program at the sockets: connect4: only in the kernel",
-            "this node's 127.0.0.1: only in the kernel",
-            "this node's ::1: only in the kernel",
+            "program at the sockets: connect4: missing in the kernel",
         ],
     ),
 }

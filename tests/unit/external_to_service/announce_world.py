@@ -1,8 +1,8 @@
 """Nodes, an API, and the network between them, in one thread and on a clock that only jumps.
 
-Each node's clock has a speed and an offset of its own. Requests and answers are late or lost, a watch is late but
-in order, agents are killed, frozen and cut off, as the random numbers and a test say. What the kernel answers is
-kept apart from the agent: it goes on without it.
+Each node's clock has a speed and an offset of its own. Requests and answers are late or lost, a watch is late
+but in order, agents are killed, frozen and cut off, as the random numbers and a test say. What the kernel
+answers is kept apart from the agent: it goes on without it.
 """
 
 from __future__ import annotations
@@ -201,6 +201,8 @@ class Host:
 
     def _send(self, action: Action) -> None:
         """The request may be lost, or its answer; after a while neither is awaited any more."""
+        if isinstance(action, Give):
+            self.kernel.pop(action.address, None)
         answered: list[bool] = []
 
         def give_up() -> None:

@@ -186,6 +186,7 @@ def test_a_watch_that_hangs_does_not_take_from_the_living() -> None:
 FAULTS: dict[str, Callable[[World, str], None]] = {
     "kill": lambda world, name: world.hosts[name].kill(),
     "start": lambda world, name: world.hosts[name].start(),
+    "restart": lambda world, name: (world.hosts[name].kill(), world.hosts[name].start())[0],
     "stop": lambda world, name: world.hosts[name].stop(),
     "freeze": lambda world, name: world.hosts[name].freeze(True),
     "thaw": lambda world, name: world.hosts[name].freeze(False),
@@ -244,7 +245,7 @@ def test_never_two_and_one_in_the_end(seed: int, steps: list[tuple[str, str, flo
 
 
 def holding(now: float = 50.0) -> tuple[Election, Renew]:
-    """An election that holds the address by a session that was asked for at ``now``, and its first renewal."""
+    """An election that holds the address by a session asked for at ``now``, and its first renewal."""
     election = Election("a", lambda: "a_1")
     election.listed([], 1, now)
     election.want({VIP: Vip(VIP, ("a",), frozenset(), (1,))}, now)
@@ -339,3 +340,13 @@ def test_what_is_older_than_a_list_is_not_believed() -> None:
     election = waiting(None)
     assert not election.see(Record("tulle-l2-node-a", 8, "", 0), 50.1)
     assert election.due(50.2)[0] == []
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_who_comes_back_excluded_falls_silent_before_it_gives_away(seed: int) -> None:
+    """What the agent before it had the kernel answer has not run out yet."""
+    world = settled(seed)
+    world.hosts["a"].kill()
+    world.want("b", "c")
+    world.hosts["a"].start()
+    assert world.until(lambda: world.answering() in (["b"], ["c"]), 1.0) < 0.3

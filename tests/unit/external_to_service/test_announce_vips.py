@@ -1,4 +1,4 @@
-"""What is announced, and who can: Services, pools, endpoints and Nodes in, candidates out (S-24, S-44, S-75)."""
+"""What is announced, and who can: Services, pools, endpoints, Nodes in, candidates out (S-24, S-44, S-75)."""
 
 from __future__ import annotations
 

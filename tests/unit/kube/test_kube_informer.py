@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulle.errors import ApiUnreachable, Gone
+from tulle.errors import ApiError, ApiUnreachable, Gone, NotFound
 from tulle.kube.backoff import Backoff
 from tulle.kube.cache import Change
 from tulle.kube.informer import Informer
@@ -29,6 +30,7 @@ class ModelServer:
         self.version = 1
         self.objects: dict[Key, Pod] = {}
         self.fail_next = 0
+        self.failure: ApiError | ApiUnreachable = ApiUnreachable("connection refused")
         self.lists = 0
         self._history: list[WatchEvent[Pod]] = []
         self._oldest = 1
@@ -72,7 +74,7 @@ class ModelServer:
     def _maybe_fail(self) -> None:
         if self.fail_next:
             self.fail_next -= 1
-            raise ApiUnreachable("connection refused")
+            raise self.failure
 
     async def list(self, resource: Resource[Any], *selectors: str | None) -> ListResult[Any]:
         self._maybe_fail()
@@ -182,6 +184,20 @@ async def test_an_outage_keeps_what_is_known_and_resumes_without_a_list() -> Non
         await settle()
         assert follower.changes == ["added a", "added b"]
         assert server.lists == 1
+
+
+async def test_a_resource_that_the_api_lacks_is_waited_for_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """An operator who has no use for a custom resource need not define it."""
+    server = ModelServer()
+    server.put("a")
+    server.fail_next, server.failure = 10_000, NotFound(404, "NotFound", "404 page not found")
+    with caplog.at_level(logging.INFO, "tulle.kube.informer"):
+        async with following(server) as follower:
+            assert not follower.informer.synced.is_set()
+            server.fail_next = 0
+            await settle()
+            assert follower.changes == ["added a"]
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.INFO]
 
 
 async def test_an_expired_version_emits_what_vanished() -> None:

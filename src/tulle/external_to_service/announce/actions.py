@@ -47,7 +47,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """End another node's session that was silent for too long, if its beat is still the one of ``version``."""
+    """End another node's session that was silent for too long, if its beat is still that of ``version``."""
 
     name: str
     version: int
@@ -67,7 +67,9 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Give:
-    """Write that nobody holds the address any more. It is no longer answered for when this is asked for."""
+    """Write that nobody holds the address any more. Before that, see to it that the kernel does not answer
+    for it, also not by what an earlier agent wrote.
+    """
 
     name: str
     address: Address

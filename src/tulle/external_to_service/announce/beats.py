@@ -10,7 +10,7 @@ from tulle.external_to_service.announce.leases import MARGIN, SECONDS, Record
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """``seen``: when this state was first seen here; ``since``: when this session was, or that there is none."""
+    """``seen``: when this state was first seen here; ``since``: when its session was, or that it has none."""
 
     name: str
     version: int
@@ -33,7 +33,7 @@ class Beats:
         return self._beats.values()
 
     def see(self, record: Record, now: float) -> bool:
-        """Whether the session is another one than before; an older state than the one known is nothing new."""
+        """Whether the session is another one than before; an older state than what is known is not news."""
         old = self._beats.get(record.name)
         if old and record.version <= old.version:
             return False
@@ -57,8 +57,8 @@ class Beats:
     def over_at(self, name: str, session: str, now: float) -> float:
         """From when on nobody answers by ``session``, whose beat has this name.
 
-        Where the beat still has the session, that is so only if it does not change until it is fenced. Must be
-        asked of a grant only that is not newer than what is known of beats.
+        Where the beat still has the session, that is so only if it does not change until it is fenced. Must
+        be asked of a grant only that is not newer than what is known of beats.
         """
         beat = self._beats.get(name)
         if beat is None:

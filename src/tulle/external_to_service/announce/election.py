@@ -1,10 +1,11 @@
 """Who answers for which address: one node at a time, another one soon after it fell silent.
 
-Why there are never two: a node answers for an address while its session is the holder of the grant, and no longer
-than ``SECONDS`` after it *asked* for the last renewal that was granted; the kernel sees to that. Another node takes
-a grant only from nobody, or from a session that is over: it has seen no renewal for ``SECONDS`` + ``MARGIN``, *and*
-its Fence was granted, which the API refuses when there was a renewal that it has not seen. A session that was
-fenced cannot be renewed, and no session comes twice. So nothing depends on how late a node hears of anything.
+Why there are never two: a node answers for an address while its session is the holder of the grant, and no
+longer than ``SECONDS`` after it *asked* for the last renewal that was granted; the kernel sees to that.
+Another node takes a grant only from nobody, or from a session that is over: it has seen no renewal for
+``SECONDS`` + ``MARGIN``, *and* its Fence was granted, which the API refuses when there was a renewal that it
+has not seen. A session that was fenced cannot be renewed, and no session comes twice. So nothing depends on
+how late a node hears of anything.
 
 A holder that was cut off for a while goes on with its session if nobody has fenced it meanwhile.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from itertools import islice
 
 from tulle.external_to_service.announce.actions import (
     Action,
@@ -26,9 +27,9 @@ from tulle.external_to_service.announce.actions import (
     Take,
 )
 from tulle.external_to_service.announce.beats import Beats
+from tulle.external_to_service.announce.grants import Grant, Grants
 from tulle.external_to_service.announce.leases import (
     INTERVAL,
-    MARGIN,
     SECONDS,
     Record,
     address_of,
@@ -49,23 +50,12 @@ ORPHANED = 10.0
 """Seconds until anybody removes the grant of an address that is announced no more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Who holds an address. ``version`` 0: the Lease was deleted when ``holder`` had it; ``since``: since when it
-    is as it is, by our clock.
-    """
-
-    version: int
-    holder: str
-    transitions: int
-    since: float
-
-
 class Election:
-    """One node's part in it. ``due`` says what to do; tell it of all that comes back, and of all that is seen.
+    """One node's part in it. ``due`` says what to do; tell it of all that comes back, and of all that is
+    seen.
 
-    ``now`` is in seconds of the clock that the kernel reads (CLOCK_BOOTTIME). ``new_session`` never returns the
-    same twice, in no run. ``stale``: what is known is behind the API; list the Leases.
+    ``now`` is in seconds of the clock that the kernel reads (CLOCK_BOOTTIME). ``new_session`` never returns
+    the same twice, in no run. ``stale``: what is known is behind the API; list the Leases.
     """
 
     def __init__(self, node: str, new_session: Callable[[], str]) -> None:
@@ -73,13 +63,11 @@ class Election:
         self._new_session = new_session
         self._beat = beat_name(node)
         self._beats = Beats()
-        self._grants: dict[Address, Grant] = {}
+        self._grants = Grants()
         self._vips: Mapping[Address, Vip] | None = None
-        self._wanted_since: dict[Address, float] = {}
         self._session = ""
         self._until = -math.inf
         self._renew_at = -math.inf
-        self._given: dict[Address, int] = {}
         self._busy: set[str] = set()
         self._retry: dict[str, float] = {}
         self._as_of = 0
@@ -88,11 +76,8 @@ class Election:
 
     def want(self, vips: Mapping[Address, Vip], now: float) -> None:
         """What is to be announced from now on."""
-        self._wanted_since = {address: self._wanted_since.get(address, now) for address in vips}
         self._vips = vips
-        for address, grant in list(self._grants.items()):
-            if not grant.version and address not in vips:
-                del self._grants[address]
+        self._grants.want(vips, now)
 
     def stop(self) -> None:
         """From now on nothing is held; ``due`` says how the others are told."""
@@ -115,19 +100,8 @@ class Election:
             if changed and record.name == self._beat and record.holder != self._session:
                 self._lose_session()
             return changed
-        return self._see_grant(record, now)
-
-    def _see_grant(self, record: Record, now: float) -> bool:
         address = address_of(record.name)
-        if address is None:
-            return False
-        old = self._grants.get(address)
-        if old and record.version <= old.version:
-            return False
-        same = old is not None and old.version and old.holder == record.holder
-        since = old.since if old and same else now
-        self._grants[address] = Grant(record.version, record.holder, record.transitions, since)
-        return True
+        return address is not None and self._grants.see(address, record, now)
 
     def miss(self, name: str, version: int, now: float) -> bool:
         """A Lease that was last seen at ``version`` is gone."""
@@ -143,22 +117,14 @@ class Election:
         grant = self._grants.get(address) if address else None
         if address is None or grant is None or grant.version > version:
             return False
-        self._drop_grant(address, grant, now)
+        self._grants.lose(address, now)
         return True
-
-    def _drop_grant(self, address: Address, grant: Grant, now: float) -> None:
-        """One that was held is remembered: its holder may not have heard of it yet."""
-        self._forget_given(address, now)
-        if grant.holder:
-            self._grants[address] = Grant(0, grant.holder, 0, now)
-        else:
-            del self._grants[address]
 
     def listed(self, records: Iterable[Record], version: int, now: float) -> None:
         """All Leases as they were at ``version``. What is older than that is not believed any more."""
         found = {record.name: record for record in records}
         known = {beat.name: beat.version for beat in self._beats.all() if beat.version}
-        known |= {grant_name(address): g.version for address, g in self._grants.items() if g.version}
+        known |= {grant_name(a): g.version for a in self._grants if (g := self._grants.get(a)) and g.version}
         for name, last in known.items():
             if name not in found and last <= version:
                 self.miss(name, last, now)
@@ -218,39 +184,30 @@ class Election:
                 return None if self._is_mine(address) else (now, self._take(address, grant))
             return (now, self._give(address, grant)) if grant.version else None
         if vip is None:
-            return self._plan_removal(address, grant, now) if grant and grant.version else None
+            return self._plan_removal(address, now) if grant and grant.version else None
         return self._plan_capture(address, vip, grant, now) if candidate else None
 
-    def _plan_removal(self, address: Address, grant: Grant, now: float) -> tuple[float, Action]:
-        free = self._free_at(address, grant, now)
-        patience = 0.0 if address in self._given else ORPHANED
+    def _plan_removal(self, address: Address, now: float) -> tuple[float, Action]:
+        free = self._grants.free_at(address, self._beats, now)
+        patience = 0.0 if self._grants.was_given(address) else ORPHANED
         return free + patience, Remove(grant_name(address))
 
     def _plan_capture(
         self, address: Address, vip: Vip, grant: Grant | None, now: float
     ) -> tuple[float, Action]:
-        free = self._free_at(address, grant, now)
-        when = free + min(self._rank(vip, now), MOST_STEPS) * STEP
+        free = self._grants.free_at(address, self._beats, now)
+        when = free + self._rank(vip, now) * STEP
         if grant and grant.version and grant.holder:
             beat = self._beats.get(beat_name(node_of(grant.holder)))
             if beat and beat.session == grant.holder:
                 return when, Fence(beat.name, beat.version, beat.transitions)
         return when, self._take(address, grant)
 
-    def _free_at(self, address: Address, grant: Grant | None, now: float) -> float:
-        """From when on nobody answers for it; where the holder lives, the earliest that it could be."""
-        if grant is None:
-            return self._wanted_since.get(address, now)
-        if not grant.holder:
-            return grant.since
-        if not grant.version:
-            return grant.since + SECONDS + MARGIN
-        return self._beats.over_at(beat_name(node_of(grant.holder)), grant.holder, now)
-
     def _rank(self, vip: Vip, now: float) -> int:
-        """How many come before us, without those that are known to be down."""
+        """How many come before us, without those that are known to be down; at most ``MOST_STEPS``."""
         before = vip.candidates[: vip.candidates.index(self._node)]
-        return sum(not self._beats.is_down(beat_name(node), now) for node in before)
+        up = (node for node in before if not self._beats.is_down(beat_name(node), now))
+        return len(list(islice(up, MOST_STEPS)))
 
     def _take(self, address: Address, grant: Grant | None) -> Take:
         version = grant.version or None if grant else None
@@ -261,9 +218,7 @@ class Election:
         return Give(grant_name(address), address, grant.version, grant.transitions)
 
     def _is_mine(self, address: Address) -> bool:
-        grant = self._grants[address]
-        held = bool(self._session) and grant.holder == self._session
-        return held and grant.version > self._given.get(address, 0)
+        return self._grants.is_held(address, self._session)
 
     def _begin(self, action: Action, now: float) -> Action:
         """What is asked for counts from now on where that makes us answer for less."""
@@ -272,7 +227,7 @@ class Election:
             return action
         self._busy.add(action.name)
         if isinstance(action, Give):
-            self._given[action.address] = action.version
+            self._grants.give(action.address, action.version)
         elif action.name == self._beat and isinstance(action, End | Remove):
             self._lose_session()
         return action
@@ -305,13 +260,8 @@ class Election:
         address = address_of(name)
         if address is None:
             self._beats.lose(name, now)
-        elif self._grants.pop(address, None):
-            self._forget_given(address, now)
-
-    def _forget_given(self, address: Address, now: float) -> None:
-        self._given.pop(address, None)
-        if address in self._wanted_since:
-            self._wanted_since[address] = now
+        else:
+            self._grants.forget(address, now)
 
     def refused(self, action: Action, now: float) -> None:
         """The API has another state than was thought: 404, 409, or 422."""

@@ -22,8 +22,8 @@ _TARGET_MAC: Final = 2
 
 
 def gratuitous(address: Address, mac: bytes) -> list[bytes]:
-    """IPv4: ARP in both forms, as some listen to one only (RFC 5227, section 3). IPv6: an advertisement to all
-    nodes (RFC 4861, section 7.2.6).
+    """IPv4: ARP in both forms, as some listen to one only (RFC 5227, section 3). IPv6: an advertisement to
+    all nodes (RFC 4861, section 7.2.6).
     """
     if isinstance(address, IPv6Address):
         return [_advertisement(address, mac)]

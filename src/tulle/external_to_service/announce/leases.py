@@ -63,8 +63,8 @@ def beat_name(node: str) -> str:
 
 
 def grant_name(address: Address) -> str:
-    """``tulle-l2-ip-192-0-2-7``, ``tulle-l2-ip-2001-db8-0-0-0-0-0-7``: all groups of IPv6, as ``::`` cannot be told
-    from ``:`` then."""
+    """``tulle-l2-ip-192-0-2-7``, ``tulle-l2-ip-2001-db8-0-0-0-0-0-7``: all groups of IPv6, as ``::`` cannot
+    be told from ``:`` then."""
     if address.version == 4:
         return _GRANT + str(address).replace(".", "-")
     return _GRANT + "-".join(f"{int(group, 16):x}" for group in address.exploded.split(":"))

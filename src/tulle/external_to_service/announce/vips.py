@@ -1,11 +1,12 @@
-"""Which addresses there are to announce, and who can: from Services, their endpoints, pools, Nodes and uplinks.
+"""Which addresses there are to announce, and who can: from Services, their endpoints, pools, Nodes and
+uplinks.
 
-An address is announced if a Service of type LoadBalancer that is ours has it (S-24, S-75), a LoadBalancerPool that
-announces by ``L2`` holds it, and it lies in a subnet of one of this node's uplinks.
+An address is announced if a Service of type LoadBalancer that is ours has it (S-24, S-75), a LoadBalancerPool
+that announces by ``L2`` holds it, and it lies in a subnet of one of this node's uplinks.
 
-``externalTrafficPolicy: Local`` (S-44): only nodes with an endpoint can, those that are ready before those that end.
-A node that has it may keep it until its last endpoint has ended: a connection through it then does, too. A Service
-without any endpoint asks for nothing: it refuses everywhere (S-40).
+``externalTrafficPolicy: Local`` (S-44): only nodes with an endpoint can, those that are ready before those
+that end. A node that has it may keep it until its last endpoint has ended: a connection through it then does,
+too. A Service without any endpoint asks for nothing: it refuses everywhere (S-40).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from tulle.external_to_service.pools import ranges
 from tulle.external_to_service.pools.ranges import Range
 from tulle.kube.resources import Key
-from tulle.model.address import Address, Interface, from_bytes, parse_lenient
+from tulle.model.address import Address, Interface, Network, from_bytes, parse_lenient
 from tulle.model.announcing import AnnouncedPool
 from tulle.model.objects import Node
 from tulle.model.services import EndpointSlice, Service
@@ -39,8 +41,9 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """An address to announce. ``candidates``: who can take it, the first before the others, by a hash that spreads
-    addresses over nodes. ``keepers``: who else can keep it. ``links``: where this node would announce it.
+    """An address to announce. ``candidates``: who can take it, the first before the others, by a hash that
+    spreads addresses over nodes. ``keepers``: who else can keep it. ``links``: where this node would announce
+    it.
     """
 
     address: Address
@@ -65,14 +68,14 @@ def find_vips(
     links: Sequence[Link],
 ) -> dict[Address, Vip]:
     """Those in a subnet of ``links``. ``slices`` by the Service that they belong to."""
-    announced = _ranges(pools)
+    announced = ranges_of(pools, L2)
     users: defaultdict[Address, list[Service]] = defaultdict(list)
     for service in services:
         for address in addresses_of(service):
             if any(address in each for each in announced):
                 users[address].append(service)
-    nodes = [node for node in nodes if _is_eligible(node)]
-    found = (_vip(address, each, slices, nodes, links) for address, each in users.items())
+    subnets = _subnets(nodes, links)
+    found = (_vip(address, each, slices, subnets) for address, each in users.items())
     return {vip.address: vip for vip in found if vip.links}
 
 
@@ -85,17 +88,48 @@ def addresses_of(service: Service) -> set[Address]:
     return {from_bytes(each) for each in raw if each}
 
 
-def _ranges(pools: Iterable[AnnouncedPool]) -> list[Range]:
-    """What cannot be read is left out here; whoever gives the addresses away says so in the pool's status."""
+def ranges_of(pools: Iterable[AnnouncedPool], way: str) -> list[Range]:
+    """The addresses that are announced this way, ``L2`` or ``BGP``.
+
+    What cannot be read is left out here; whoever gives the addresses away says so in the pool's status.
+    """
     found: list[Range] = []
     for pool in pools:
-        if pool.spec.announce is None or L2 in pool.spec.announce:
+        if pool.spec.announce is None or way in pool.spec.announce:
             for text in pool.spec.addresses or ():
                 try:
                     found.append(ranges.parse(text))
                 except ValueError:
                     continue
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Subnet:
+    """A subnet of an uplink, and the nodes with an address in it. (One may have its uplink elsewhere: then
+    it finds out itself, and does not take part.)
+    """
+
+    network: Network
+    link: int
+    nodes: frozenset[str]
+    ready: frozenset[str]
+
+
+def _subnets(nodes: Iterable[Node], links: Iterable[Link]) -> list[_Subnet]:
+    eligible = [(node, _addresses(node)) for node in nodes if _is_eligible(node)]
+    found: list[_Subnet] = []
+    for index, network in dict.fromkeys((link.index, i.network) for link in links for i in link.addresses):
+        near = [node for node, theirs in eligible if any(each in network for each in theirs)]
+        names = frozenset(node.metadata.name for node in near)
+        ready = frozenset(node.metadata.name for node in near if _is_ready(node))
+        found.append(_Subnet(network, index, names, ready))
+    return found
+
+
+def _addresses(node: Node) -> list[Address]:
+    raw = (parse_lenient(a.address) for a in node.status.addresses if a.type == "InternalIP")
+    return [from_bytes(each) for each in raw if each]
 
 
 def _is_eligible(node: Node) -> bool:
@@ -110,34 +144,25 @@ def _vip(
     address: Address,
     services: Iterable[Service],
     slices: Mapping[Key, Iterable[EndpointSlice]],
-    nodes: Iterable[Node],
-    links: Sequence[Link],
+    subnets: Iterable[_Subnet],
 ) -> Vip:
-    here = [link for link in links if _subnets_with(address, (link,))]
-    near = [node for node in nodes if _is_near(node, address, here)]
-    names = {node.metadata.name for node in near if _is_ready(node)} or {n.metadata.name for n in near}
-    candidates, keepers = _with_endpoints(names, address, services, slices)
-    ranked = sorted(candidates, key=lambda name: hashlib.sha256(f"{address} {name}".encode()).digest())
-    return Vip(address, tuple(ranked), frozenset(keepers), tuple(link.index for link in here))
+    """Where no node is Ready, all count: that the kubelets are silent does not mean that nobody serves."""
+    here = [subnet for subnet in subnets if address in subnet.network]
+    names = {name for subnet in here for name in subnet.ready}
+    names = names or {name for subnet in here for name in subnet.nodes}
+    candidates, keepers = _with_endpoints(names, services, slices)
+    ranked = _rank(str(address), frozenset(candidates))
+    return Vip(address, ranked, frozenset(keepers), tuple(dict.fromkeys(s.link for s in here)))
 
 
-def _subnets_with(address: Address, links: Iterable[Link]) -> bool:
-    return any(i.version == address.version and address in i.network for x in links for i in x.addresses)
-
-
-def _is_near(node: Node, address: Address, links: Sequence[Link]) -> bool:
-    """Whether the node has an address in a subnet with this one. (It may have its uplink elsewhere: then it finds
-    out itself, and does not take part.)
-    """
-    raw = (parse_lenient(a.address) for a in node.status.addresses if a.type == "InternalIP")
-    theirs = [from_bytes(each) for each in raw if each]
-    networks = [i.network for x in links for i in x.addresses if address in i.network]
-    return any(their in network for their in theirs for network in networks)
+@lru_cache(maxsize=4096)
+def _rank(address: str, nodes: frozenset[str]) -> tuple[str, ...]:
+    """Rendezvous hashing: who comes and goes does not change the order of the others."""
+    return tuple(sorted(nodes, key=lambda node: hashlib.sha256(f"{address} {node}".encode()).digest()))
 
 
 def _with_endpoints(
     names: set[str],
-    address: Address,
     services: Iterable[Service],
     slices: Mapping[Key, Iterable[EndpointSlice]],
 ) -> tuple[set[str], set[str]]:

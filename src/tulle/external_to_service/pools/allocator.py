@@ -9,50 +9,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import NamedTuple
 
 from tulle.external_to_service.pools.claim import Claim
 from tulle.external_to_service.pools.judge import Pool
 from tulle.external_to_service.pools.offer import Offer
+from tulle.external_to_service.pools.outcome import (
+    EXHAUSTED,
+    INVALID_REQUEST,
+    NO_POOL,
+    NOT_AVAILABLE,
+    Outcome,
+    Refusal,
+    no_pool,
+    outcome_of,
+    why_not,
+)
 from tulle.external_to_service.pools.ranges import Range
 from tulle.model.address import Address
 
 Key = tuple[str, str]
-
-ASSIGNED = "Assigned"
-KEPT = "AddressKept"
-PARTLY = "PartlyAssigned"
-INVALID_REQUEST = "InvalidRequest"
-NOT_AVAILABLE = "RequestNotAvailable"
-NO_POOL = "NoPool"
-EXHAUSTED = "PoolExhausted"
-
-
-class Outcome(NamedTuple):
-    """``addresses``: one for each family, in the Service's order; none when it gets none. ``reason`` is one
-    word, ``message`` a sentence for users, true until the next change; ``notes`` are what has just happened.
-    """
-
-    addresses: tuple[Address, ...]
-    reason: str
-    message: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether there is nothing left to wait for."""
-        return self.reason in (ASSIGNED, KEPT)
-
-
-class _Refusal(Exception):
-    """Why a family gets no address."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-        self.final = reason in (INVALID_REQUEST, NOT_AVAILABLE)
-        """Whoever asks for an address wants that one, and not half of what was asked for."""
 
 
 class Allocator:
@@ -71,6 +46,10 @@ class Allocator:
     def held(self, key: Key) -> tuple[Address, ...]:
         """What a Service has."""
         return self._held.get(key, ())
+
+    def occupied(self, key: Key) -> tuple[Address, ...]:
+        """What nobody else gets because of a Service: what it has, and what its status still says."""
+        return self.held(key) + self._lingering.get(key, ())
 
     def count(self, pool: Pool, version: int) -> int:
         """How many addresses of a pool somebody has."""
@@ -117,7 +96,7 @@ class Allocator:
             found = {}
         self._hold(claim, found.values())
         self._displace(claim)
-        return _outcome(claim, offer, tuple(found.values()), refusals, lost)
+        return outcome_of(claim, offer, tuple(found.values()), refusals, lost)
 
     def _note(self, claim: Claim) -> None:
         if old := self._claims.get(claim.key):
@@ -130,7 +109,7 @@ class Allocator:
         """Exactly these from now on, and what is still in the status."""
         new = tuple(dict.fromkeys(addresses))
         lingering = tuple(each for each in claim.published if each not in new)
-        before = self.held(claim.key) + self._lingering.get(claim.key, ())
+        before = self.occupied(claim.key)
         self._free(claim.key, [each for each in before if each not in new + lingering])
         for address in new + lingering:
             self._holders[address].add(claim.key)
@@ -181,12 +160,12 @@ class Allocator:
 
     def _choose_all(
         self, claim: Claim, offer: Offer, kept: dict[int, Address]
-    ) -> tuple[dict[int, Address], list[_Refusal]]:
+    ) -> tuple[dict[int, Address], list[Refusal]]:
         """By IP version; and why there is none for the other ones."""
         if claim.flaw:
-            return {}, [_Refusal(INVALID_REQUEST, claim.flaw)]
+            return {}, [Refusal(INVALID_REQUEST, claim.flaw)]
         found: dict[int, Address] = {}
-        refusals: list[_Refusal] = []
+        refusals: list[Refusal] = []
         asked = {address.version: address for address in claim.requested}
         for version in claim.versions:
             try:
@@ -196,35 +175,35 @@ class Allocator:
                     found[version] = self._requested(claim, offer, asked[version])
                 else:
                     found[version] = self._any(claim, offer, version)
-            except _Refusal as refusal:
+            except Refusal as refusal:
                 refusals.append(refusal)
         return found, refusals
 
     def _requested(self, claim: Claim, offer: Offer, address: Address) -> Address:
         owner = offer.owner(address)
         if owner is None:
-            raise _Refusal(NOT_AVAILABLE, f"{address} is asked for, but is in no LoadBalancerPool")
+            raise Refusal(NOT_AVAILABLE, f"{address} is asked for, but is in no LoadBalancerPool")
         where = f"{address} is asked for, but LoadBalancerPool {owner.name}"
         if not owner.usable:
-            raise _Refusal(NOT_AVAILABLE, f"{where} cannot be used: {owner.verdict.message}")
+            raise Refusal(NOT_AVAILABLE, f"{where} cannot be used: {owner.verdict.message}")
         if not offer.covers(address):
-            raise _Refusal(NOT_AVAILABLE, f"{where} is not for this Service: its selectors do not match")
+            raise Refusal(NOT_AVAILABLE, f"{where} is not for this Service: its selectors do not match")
         for other in self._others(address, claim.key):
             if not claim.may_share_with(other):
-                raise _Refusal(NOT_AVAILABLE, f"{address} is asked for, but {_why_not(claim, other)}")
+                raise Refusal(NOT_AVAILABLE, f"{address} is asked for, but {why_not(claim, other)}")
         return address
 
     def _any(self, claim: Claim, offer: Offer, version: int) -> Address:
         """One that it can share, else the lowest that is free."""
         pools = [pool for pool in offer.automatic if pool.size(version)]
         if not pools:
-            raise _Refusal(NO_POOL, _no_pool(offer, version))
+            raise Refusal(NO_POOL, no_pool(offer, version))
         for pool in pools:
             found = self._shareable(claim, pool, version) or self._lowest_free(pool, version)
             if found is not None:
                 return found
         names = ", ".join(pool.name for pool in pools)
-        raise _Refusal(EXHAUSTED, f"no IPv{version} address is free in LoadBalancerPool {names}")
+        raise Refusal(EXHAUSTED, f"no IPv{version} address is free in LoadBalancerPool {names}")
 
     def _shareable(self, claim: Claim, pool: Pool, version: int) -> Address | None:
         peers = self._sharing.get(claim.share, set()) - {claim.key} if claim.share else set()
@@ -246,57 +225,3 @@ class Allocator:
                 if number <= int(each.last):
                     return make(number)
         return None
-
-
-def _why_not(claim: Claim, other: Claim) -> str:
-    has = f"Service {other.name} has it"
-    if not claim.share or claim.share != other.share:
-        return has
-    if both := sorted(claim.ports & other.ports):
-        protocol, port = both[0]
-        return f"{has} and uses port {port}/{protocol}, too"
-    return f"{has}: to share it with externalTrafficPolicy Local, both need the same selector"
-
-
-def _no_pool(offer: Offer, version: int) -> str:
-    if offer.waiting:
-        pool = offer.waiting[0]
-        return f"LoadBalancerPool {pool.name} cannot be used: {pool.verdict.message}"
-    if offer.automatic:
-        names = ", ".join(pool.name for pool in offer.automatic)
-        return f"LoadBalancerPool {names} has no IPv{version} addresses"
-    if not offer.known:
-        return "there is no LoadBalancerPool"
-    return "no LoadBalancerPool names this Service, and none is the default one"
-
-
-def _outcome(
-    claim: Claim,
-    offer: Offer,
-    addresses: tuple[Address, ...],
-    refusals: list[_Refusal],
-    lost: dict[Address, Claim],
-) -> Outcome:
-    notes = tuple(
-        f"{address} was left to Service {other.name}, the older one" for address, other in lost.items()
-    )
-    refused = [refusal.message for refusal in refusals]
-    if not addresses:
-        return Outcome((), refusals[0].reason if refusals else NO_POOL, "; ".join(refused), notes)
-    text = f"{' and '.join(map(str, addresses))} given"
-    if refusals:
-        return Outcome(addresses, PARTLY, "; ".join([text, *refused]), notes)
-    if outside := [_why_kept(address, offer) for address in addresses if not offer.covers(address)]:
-        return Outcome(addresses, KEPT, "; ".join(outside), notes)
-    return Outcome(addresses, ASSIGNED, text, notes)
-
-
-def _why_kept(address: Address, offer: Offer) -> str:
-    owner = offer.owner(address)
-    if owner is None:
-        where = "is in no LoadBalancerPool any more"
-    elif owner.usable:
-        where = f"is in LoadBalancerPool {owner.name}, which is not for this Service any more"
-    else:
-        where = f"is in LoadBalancerPool {owner.name}, which cannot be used any more"
-    return f"{address} {where}; it is kept until it is removed from status.loadBalancer.ingress"

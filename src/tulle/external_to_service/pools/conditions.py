@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tulle.external_to_service.pools.allocator import KEPT, Outcome
 from tulle.external_to_service.pools.judge import Pool
+from tulle.external_to_service.pools.outcome import KEPT, Outcome
 from tulle.model.balancing import BalancedService, FullCondition, LoadBalancerPool, condition_of
 
 SERVICE_CONDITION = "tulle.dev/AddressAssigned"

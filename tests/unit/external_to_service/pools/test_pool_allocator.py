@@ -8,8 +8,9 @@ from typing import Any
 
 from pool_objects import addresses, claim, offered, pool
 
-from tulle.external_to_service.pools.allocator import Allocator, Outcome
+from tulle.external_to_service.pools.allocator import Allocator
 from tulle.external_to_service.pools.claim import ADDRESSES, SHARE
+from tulle.external_to_service.pools.outcome import Outcome
 from tulle.model.selectors import LabelSelector
 
 SMALL = offered(pool("p", "203.0.113.0/31", "2001:db8::/127"))
@@ -105,6 +106,7 @@ def test_a_request_that_changes_moves_the_service() -> None:
     moved = allocator.settle(claim("a", "203.0.113.0", **asking("203.0.113.1")), SMALL)
     assert texts(moved) == ["203.0.113.1"]
     assert texts(allocator.settle(claim("b"), SMALL)) == [], "both are a's until its status is written"
+    assert allocator.occupied(("default", "a")) == addresses("203.0.113.1", "203.0.113.0")
     allocator.confirm(("default", "a"))
     assert allocator.take_freed()
     assert texts(allocator.settle(claim("b"), SMALL)) == ["203.0.113.0"]

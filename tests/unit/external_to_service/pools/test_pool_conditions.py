@@ -9,8 +9,8 @@ import msgspec
 from pool_objects import judged, pool, service
 
 from tulle.external_to_service.pools import conditions
-from tulle.external_to_service.pools.allocator import Outcome
 from tulle.external_to_service.pools.conditions import FINALIZER, MOST_COUNTED, OURS, SERVICE_CONDITION
+from tulle.external_to_service.pools.outcome import Outcome
 from tulle.model.balancing import BalancedService, FullCondition, LoadBalancerPool, PoolObjectStatus
 
 NOW, BEFORE = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"
