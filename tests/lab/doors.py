@@ -168,6 +168,16 @@ def underlay(lab: Cluster, *command: str) -> None:
 
 
 @contextmanager
+def narrow(lab: Cluster, mtu: int) -> Iterator[None]:
+    """The router has a smaller MTU towards *world*, of which *world* itself knows nothing."""
+    underlay(lab, "ip", "link", "set", "outside", "mtu", str(mtu))
+    try:
+        yield
+    finally:
+        underlay(lab, "ip", "link", "set", "outside", "mtu", str(lab.lab.topology.mtu))
+
+
+@contextmanager
 def cut_off(lab: Cluster, node: str) -> Iterator[None]:
     """Its cable is out."""
     underlay(lab, "ip", "link", "set", node, "down")

@@ -21,6 +21,7 @@ from doors import (
     WAYS,
     Doors,
     family_of,
+    narrow,
     node_port,
     route,
     routed,
@@ -123,7 +124,7 @@ async def test_the_canonical_flows(doors: Doors) -> None:
 
 
 async def test_external_traffic_policy_local_without_an_endpoint(doors: Doors) -> None:
-    """S-42, S-45 to S-47: the only one is on node-1; node-2 drops what comes in, and leads its own clients."""
+    """S-42, S-45 to S-47: the only one is on node-1; node-2 drops who comes in, and leads its own."""
     service = await doors.service("one", externalTrafficPolicy="Local", selector={"name": "L"})
     port = node_port(service)
     for family in FAMILIES:
@@ -250,6 +251,18 @@ async def test_large_packets_by_the_way_of_another_node(doors: Doors) -> None:
             for size in sizes:
                 [seen] = await ask(doors.lab, way, address, node_port(service, way), 1, size)
                 assert (seen.get("name"), seen.get("size")) == ("R", size), (family, way, size, seen)
+
+
+async def test_path_mtu(doors: Doors) -> None:
+    """S-68: a router towards the client tells what is too big, and the Pod hears it, on whichever node it is."""
+    for name in ("L", "R"):
+        service = await doors.service(name.lower(), selector={"name": name})
+        for family in FAMILIES:
+            address, port = doors.at[HERE][family], node_port(service)
+            await doors.until("world", "tcp", address, port, {name})
+            with narrow(doors.lab, 1300):
+                [seen] = await ask(doors.lab, "tcp", address, port, 1, 300_000)
+            assert (seen.get("name"), seen.get("size")) == (name, 300_000), (family, seen)
 
 
 async def test_a_connection_survives_the_move_of_its_address_to_another_node(doors: Doors) -> None:
