@@ -177,6 +177,16 @@ def narrow(lab: Cluster, mtu: int) -> Iterator[None]:
         underlay(lab, "ip", "link", "set", "outside", "mtu", str(lab.lab.topology.mtu))
 
 
+def too_big(lab: Cluster) -> dict[str, int]:
+    """How many packets the router could not send on in one piece, by family."""
+    enter = ["nsenter", f"--net={lab.paths.netns('underlay')}", "cat"]
+    heads, values = [
+        line.split() for line in run([*enter, "/proc/net/snmp"]).stdout.splitlines() if line.startswith("Ip:")
+    ]
+    six = dict(line.split() for line in run([*enter, "/proc/net/snmp6"]).stdout.splitlines())
+    return {"IPv4": int(values[heads.index("FragFails")]), "IPv6": int(six["Ip6InTooBigErrors"])}
+
+
 @contextmanager
 def cut_off(lab: Cluster, node: str) -> Iterator[None]:
     """Its cable is out."""

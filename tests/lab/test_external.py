@@ -25,6 +25,7 @@ from doors import (
     node_port,
     route,
     routed,
+    too_big,
 )
 from livelab import Cluster, Pods
 from loads import ask, in_pod, load, on_host, speaking, until, who
@@ -254,15 +255,17 @@ async def test_large_packets_by_the_way_of_another_node(doors: Doors) -> None:
 
 
 async def test_path_mtu(doors: Doors) -> None:
-    """S-68: a router towards the client tells what is too big, and the Pod hears it, on whichever node it is."""
+    """S-68: a router towards the client tells what is too big, and a Pod on either node hears it."""
     for name in ("L", "R"):
         service = await doors.service(name.lower(), selector={"name": name})
         for family in FAMILIES:
             address, port = doors.at[HERE][family], node_port(service)
             await doors.until("world", "tcp", address, port, {name})
+            before = too_big(doors.lab)[family]
             with narrow(doors.lab, 1300):
                 [seen] = await ask(doors.lab, "tcp", address, port, 1, 300_000)
             assert (seen.get("name"), seen.get("size")) == (name, 300_000), (family, seen)
+            assert too_big(doors.lab)[family] > before
 
 
 async def test_a_connection_survives_the_move_of_its_address_to_another_node(doors: Doors) -> None:
