@@ -178,8 +178,8 @@ static __always_inline void clamp_to_overlay(struct __sk_buff *skb, const struct
 
 /*
  * To another node inside the overlay, with these MACs in the frame. What is too big for that goes by the device,
- * which sends the outer packet in fragments: nothing in there may be split, and the sender, who knows nothing of an
- * overlay, could not be told.
+ * which sends the outer packet in fragments, if that is IPv4: nothing in there may be split, and the sender, who
+ * knows nothing of an overlay, could not be told.
  */
 static __always_inline struct verdict send_frame(struct __sk_buff *skb, const struct packet *p,
 						 const struct remote *remote, const __u8 *target,

@@ -16,6 +16,7 @@ from services import Services, ip_of
 
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
+from tulle.pod_to_pod.datapath import Pinned
 from tulle.pod_to_service.plan import (
     ANY_ADDRESS,
     PROTOCOLS,
@@ -113,6 +114,14 @@ class Scene:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def made(nodes: list[Node], family: int) -> Iterator[Scene]:
+    scene = Scene(nodes, family)
+    try:
+        yield scene
+    finally:
+        scene.close()
+
+
 @pytest.fixture(params=["native", "overlay"])
 def routing(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -120,11 +129,19 @@ def routing(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def scene(shared: Cluster, family: int, routing: str) -> Iterator[Scene]:
-    made = Scene(shared(Spec(nodes=2), f"--routing={routing}"), family)
-    try:
-        yield made
-    finally:
-        made.close()
+    yield from made(shared(Spec(nodes=2), f"--routing={routing}"), family)
+
+
+@pytest.fixture
+def straight(shared: Cluster, family: int) -> Iterator[Scene]:
+    """``externalTraffic: dsr``."""
+    yield from made(shared(Spec(nodes=2), "--external-traffic=dsr"), family)
+
+
+@pytest.fixture
+def hidden(shared: Cluster, family: int) -> Iterator[Scene]:
+    """``externalTraffic: snat``."""
+    yield from made(shared(Spec(nodes=2), "--external-traffic=snat"), family)
 
 
 HOWS = ("tcp", "udp", "udp-unconnected")
@@ -259,3 +276,51 @@ def say(client: subprocess.Popen[str]) -> str:
     client.stdin.write("\n")
     client.stdin.flush()
     return client.stdout.readline().strip()
+
+
+def counted(node: Node, hook: str, reason: str) -> int:
+    counts = Pinned(node.bpffs).counters()
+    return next((c.packets for c in counts if (c.hook, c.reason) == (hook, reason)), 0)
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_answers_straight_from_the_pods_node(straight: Scene, how: str) -> None:
+    scene = straight
+    backend = scene.serve(scene.far, "far", how[:3])
+    scene.apply(scene.plan(backend, protocol=how[:3]))
+    before = counted(scene.here, "from_uplink", "answered"), counted(scene.there, "from_pod", "answered")
+    [answer] = scene.ask(how)
+    assert (answer["name"], answer["seen"], answer["port_kept"]) == ("far", WORLD[scene.family], True)
+    assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
+    assert counted(scene.here, "from_uplink", "answered") == before[0]
+    assert counted(scene.there, "from_pod", "answered") > before[1]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_node_in_the_clients_place(hidden: Scene, how: str) -> None:
+    """S-43 as kube-proxy does it: only for a Pod of another node; nothing is handed over."""
+    scene = hidden
+    backends = [scene.serve(pod, name, how[:3]) for pod, name in ((scene.near, "near"), (scene.far, "far"))]
+    scene.apply(scene.plan(*backends, protocol=how[:3]))
+    answers = scene.ask(how, times=30)
+    assert {(a["name"], a["seen"]) for a in answers} == {
+        ("near", WORLD[scene.family]),
+        ("far", scene.ip(scene.here)),
+    }
+    assert all(a["peer"] == [scene.ip(scene.here), NODE_PORT] for a in answers)
+    assert not scene.here.run("ip", "link", "show", "tulle-overlay", check=False).stdout
+
+
+@pytest.mark.parametrize("how", ["tcp", "udp"])
+def test_a_backend_outside_the_cluster(hidden: Scene, how: str) -> None:
+    """An endpoint may have any address: it sees the node, which alone it can answer."""
+    scene = hidden
+    server = scene.world.popen(sys.executable, ENDS, "serve", "outside", how, str(PORT))
+    scene.world.children.append(server)
+    assert server.stdout and server.stdout.readline() == "ready\n"
+    scene.apply(scene.plan(Backend(to_bytes(ip_address(WORLD[scene.family])), PORT), protocol=how))
+    client = scene.there.add("client")
+    for place, seen in ((client, scene.ip(scene.here)), (scene.there, scene.ip(scene.here))):
+        [answer] = scene.ask(how, place=place)
+        assert (answer["name"], answer["seen"]) == ("outside", seen)
+        assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]

@@ -13,7 +13,7 @@ from sys import intern
 import msgspec
 from msgspec.structs import force_setattr
 
-from tulle.model.objects import ObjectMeta
+from tulle.model.objects import Condition, ObjectMeta
 
 
 def share(value: msgspec.Struct, *fields: str) -> None:
@@ -107,6 +107,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``status`` of a Service."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+    conditions: tuple[Condition, ...] | None = None
 
 
 class Service(msgspec.Struct, frozen=True, gc=False):

@@ -85,8 +85,8 @@ def apply(netlink: Netlink, desired: Iterable[Route], remove: bool) -> Change:
 
 
 def overlay_mtu(remotes: Iterable[Remote]) -> int:
-    """What fits through the overlay to each node, in bytes: to those whose Pods are reached by it, and to those
-    to whom clients' packets are handed over.
+    """What fits through the overlay to each node, in bytes: to those whose Pods are reached by it, and to
+    those to whom clients' packets are handed over.
     """
     remotes = list(remotes)
     ways = [r.way for r in remotes if r.transport is Transport.OVERLAY]

@@ -75,8 +75,8 @@ class Way(NamedTuple):
 class Remote:
     """A prefix elsewhere in the cluster and the way there.
 
-    ``tunnel``: the way of what is handed over inside the overlay, which is IPv4's where both nodes have it: outer
-    IPv6 has no fragments in the middle, and passes the VXLAN device. ``pods``: a Pod CIDR, or else the peer's own
+    ``tunnel``: the way of what is handed over inside the overlay, which is IPv4's where both nodes have it:
+    outer IPv6 is not fragmented, and passes the VXLAN device. ``pods``: a Pod CIDR, or else the peer's own
     address.
     """
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from tulle.external_to_service.announce.vips import Link, Vip, find_vips
 from tulle.model.announcing import AnnouncedPool
-from tulle.model.objects import Node
+from tulle.model.objects import Condition, Node
 from tulle.model.services import EndpointSlice, Service
 
 V4, V6 = "192.0.2.200", "2001:db8::c8"
@@ -86,6 +87,16 @@ def test_an_address_and_its_candidates() -> None:
     assert vip.address == ip_address(V4)
     assert set(vip.candidates) == set(vip.keepers) == {"a", "b", "c"}
     assert vip.links == (HERE.index,)
+
+
+def test_an_address_that_no_pool_has() -> None:
+    """It stays announced if our controller gave it: a pool that shrinks cuts nobody off."""
+    kept = service()
+    said = msgspec.convert([{"type": "tulle.dev/AddressAssigned", "status": "True"}], tuple[Condition, ...])
+    given = replace(kept, status=replace(kept.status, conditions=said))
+    assert Scene([given], pools=[pool("192.0.2.208/28")]).found()
+    assert not Scene([kept], pools=[pool("192.0.2.208/28")]).found()
+    assert not Scene([given], pools=[pool("192.0.2.192/26", announce=["BGP"])]).found()
 
 
 def test_both_families() -> None:

@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from tulle.external_to_service.pools import ranges
-from tulle.external_to_service.pools.ranges import Range
+from tulle.external_to_service.announce.ways import L2, is_given, way
 from tulle.kube.resources import Key
 from tulle.model.address import Address, Interface, Network, from_bytes, parse_lenient
 from tulle.model.announcing import AnnouncedPool
@@ -28,7 +27,6 @@ from tulle.model.services import EndpointSlice, Service
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 """A label of Nodes (S-75); any value does."""
 OUR_CLASS = "tulle.dev/lb"
-L2 = "L2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +66,11 @@ def find_vips(
     links: Sequence[Link],
 ) -> dict[Address, Vip]:
     """Those in a subnet of ``links``. ``slices`` by the Service that they belong to."""
-    announced = ranges_of(pools, L2)
+    announced = way(pools, L2)
     users: defaultdict[Address, list[Service]] = defaultdict(list)
     for service in services:
         for address in addresses_of(service):
-            if any(address in each for each in announced):
+            if announced.has(address, is_given(service)):
                 users[address].append(service)
     subnets = _subnets(nodes, links)
     found = (_vip(address, each, slices, subnets) for address, each in users.items())
@@ -86,22 +84,6 @@ def addresses_of(service: Service) -> set[Address]:
     told = service.status.load_balancer.ingress or ()
     raw = (parse_lenient(each.ip) for each in told if each.ip and each.ip_mode in (None, "VIP"))
     return {from_bytes(each) for each in raw if each}
-
-
-def ranges_of(pools: Iterable[AnnouncedPool], way: str) -> list[Range]:
-    """The addresses that are announced this way, ``L2`` or ``BGP``.
-
-    What cannot be read is left out here; whoever gives the addresses away says so in the pool's status.
-    """
-    found: list[Range] = []
-    for pool in pools:
-        if pool.spec.announce is None or way in pool.spec.announce:
-            for text in pool.spec.addresses or ():
-                try:
-                    found.append(ranges.parse(text))
-                except ValueError:
-                    continue
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from enum import IntFlag
 from ipaddress import ip_network
 
-from tulle.external_to_service.announce.vips import addresses_of, ranges_of
-from tulle.external_to_service.pools.ranges import Range
+from tulle.external_to_service.announce.vips import addresses_of
+from tulle.external_to_service.announce.ways import BGP, Way, is_given, way
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
 from tulle.model.address import Network, host_network
@@ -25,7 +25,6 @@ from tulle.model.announcing import AnnouncedPool
 from tulle.model.bgp import LOAD_BALANCERS
 from tulle.model.services import Endpoint, EndpointSlice, Service
 
-BGP = "BGP"
 _FAMILIES = {"IPv4": 4, "IPv6": 6}
 
 
@@ -74,6 +73,7 @@ class _Balanced:
 
     addresses: tuple[Network, ...]
     local: bool
+    given: bool
 
 
 class Announced:
@@ -87,16 +87,20 @@ class Announced:
         self._services: dict[Key, _Balanced] = {}
         self._slices: dict[Key, dict[str, tuple[int, _Seen]]] = {}
         self._announced: dict[Key, frozenset[Network]] = {}
-        self._ranges: list[Range] = []
+        self._way = Way()
 
     def networks(self) -> tuple[Network, ...]:
         """Now. An address that several Services share is announced when one of them needs it."""
-        found = sort(network for networks in self._announced.values() for network in networks)
-        return tuple(n for n in found if any(n.network_address in each for each in self._ranges))
+        return sort(
+            network
+            for key, networks in self._announced.items()
+            for network in networks
+            if self._way.has(network.network_address, self._services[key].given)
+        )
 
     def use_pools(self, pools: Iterable[AnnouncedPool]) -> None:
         """These there are; before, there is none."""
-        self._ranges = ranges_of(pools, BGP)
+        self._way = way(pools, BGP)
 
     def service_changed(self, change: Change[Service]) -> bool:
         """Whether ``networks`` may be others now."""
@@ -158,7 +162,8 @@ def _read_service(service: Service) -> _Balanced | None:
     if foreign or spec.cluster_ip == "None":
         return None
     addresses = sort(map(host_network, addresses_of(service)))
-    return _Balanced(addresses, spec.external_traffic_policy == "Local") if addresses else None
+    local = spec.external_traffic_policy == "Local"
+    return _Balanced(addresses, local, is_given(service)) if addresses else None
 
 
 def _see(endpoint: Endpoint, node: str) -> _Seen:
