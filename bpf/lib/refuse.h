@@ -56,12 +56,28 @@ static __always_inline __s64 sum_of(const void *data, __u32 length, __s64 sum)
 
 /*
  * Of what transport checksums cover besides the transport (RFC 8200, section 8.1). IPv4's is the same, as ::ffff:
- * adds nothing. Length and protocol are below 128, so that nothing is carried.
+ * adds nothing.
  */
 static __always_inline __s64 pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
 {
 	return bpf_csum_diff(NULL, 0, (__be32 *)&flow->source, 2 * sizeof(struct address),
-			     bpf_htonl(length) + bpf_htonl(protocol));
+			     bpf_htonl(length + protocol));
+}
+
+/*
+ * Whether the packet's checksum is still to be completed by whoever sends it on (CHECKSUM_PARTIAL), which no helper
+ * tells: in its place there is the sum of what it covers besides the transport. What is made out of the packet will
+ * be completed in the same place, and needs such a sum there.
+ */
+static __noinline bool is_incomplete(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 at = p->flow.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check);
+	__u16 found;
+
+	if (p->flow.protocol != IPPROTO_TCP && p->flow.protocol != IPPROTO_UDP)
+		return false;
+	return !bpf_skb_load_bytes(skb, p->transport + at, &found, sizeof(found)) &&
+	       found == (__u16)~fold(pseudo_sum(&p->flow, p->end - p->transport, p->flow.protocol));
 }
 
 /* The header of an answer to a packet of `flow`. */
@@ -122,27 +138,34 @@ static __always_inline struct tcphdr reset_for(const struct tcphdr *theirs, __u3
 	return reset;
 }
 
-static __noinline bool reset_ipv4(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
+static __always_inline __u16 reset_check(const struct tcphdr *reset, const struct flow *flow, bool incomplete)
+{
+	__s64 sum = pseudo_sum(flow, sizeof(*reset), IPPROTO_TCP);
+
+	return incomplete ? ~fold(sum) : fold(sum_of(reset, sizeof(*reset), sum));
+}
+
+static __noinline bool reset_ipv4(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset,
+				bool incomplete)
 {
 	struct ipv4_reset packet = {
 		.ip = ipv4_header(&p->flow, sizeof(packet), IPPROTO_TCP),
 		.tcp = *reset,
 	};
 
-	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
-				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
+	packet.tcp.check = reset_check(&packet.tcp, &p->flow, incomplete);
 	return replace(skb, &packet, sizeof(packet));
 }
 
-static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset)
+static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p, const struct tcphdr *reset,
+				bool incomplete)
 {
 	struct ipv6_reset packet = {
 		.ip = ipv6_header(&p->flow, sizeof(packet.tcp), IPPROTO_TCP),
 		.tcp = *reset,
 	};
 
-	packet.tcp.check = fold(sum_of(&packet.tcp, sizeof(packet.tcp),
-				       pseudo_sum(&p->flow, sizeof(packet.tcp), IPPROTO_TCP)));
+	packet.tcp.check = reset_check(&packet.tcp, &p->flow, incomplete);
 	return replace(skb, &packet, sizeof(packet));
 }
 
@@ -150,11 +173,12 @@ static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p,
 static __noinline bool refuse_tcp(struct __sk_buff *skb, const struct packet *p)
 {
 	struct tcphdr theirs, reset;
+	bool incomplete = is_incomplete(skb, p);
 
 	if (bpf_skb_load_bytes(skb, p->transport, &theirs, sizeof(theirs)) || theirs.rst)
 		return false;
 	reset = reset_for(&theirs, p->end - p->transport - theirs.doff * 4);
-	return p->v4 ? reset_ipv4(skb, p, &reset) : reset_ipv6(skb, p, &reset);
+	return p->v4 ? reset_ipv4(skb, p, &reset, incomplete) : reset_ipv6(skb, p, &reset, incomplete);
 }
 
 /* How many bytes of a packet to quote whose IP header, without options, has `header` bytes. */
@@ -188,11 +212,15 @@ static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct pack
 		.ip = ipv6_header(&p->flow, length, IPPROTO_ICMPV6),
 		.icmp = { .type = ICMPV6_UNREACHABLE, .code = ICMPV6_CODE_PORT_UNREACHABLE },
 	};
+	__s64 sum;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, quoted))
 		return false;
-	packet.icmp.checksum =
-		fold(sum_of(&packet.icmp, length, pseudo_sum(&p->flow, length, IPPROTO_ICMPV6)));
+	sum = pseudo_sum(&p->flow, length, IPPROTO_ICMPV6);
+	if (is_incomplete(skb, p))
+		packet.icmp.rest = bpf_htonl(bpf_ntohs((__u16)~fold(sum)));
+	else
+		packet.icmp.checksum = fold(sum_of(&packet.icmp, length, sum));
 	return replace(skb, &packet, sizeof(packet.ip) + length);
 }
 
