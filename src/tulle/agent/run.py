@@ -146,7 +146,7 @@ class _Agent:
             else:
                 self._services.remove()
                 await self._bgp.remove()
-            if self._settings.services and self._settings.l2_announcements:
+            if self._settings.announces:
                 tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
             else:
                 self._announcer.remove()
@@ -196,7 +196,8 @@ class _Agent:
         self._attachments.fault = ""
         found = self._reconciler
         self._services.locate(found.zone, found.addresses, found.primary)
-        self._announcer.place(found.uplinks)
+        if self._settings.announces:
+            self._announcer.place(found.uplinks)
         self._host_ports.locate(found.addresses)
         self._bgp.locate(found.addresses)
         if self._disturbed or not self._ready:
