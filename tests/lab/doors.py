@@ -109,16 +109,25 @@ class Doors:
 
     async def until(
         self, place: str, how: str, address: str, port: int, wanted: set[str], times: int = 20
-    ) -> None:
+    ) -> list[Any]:
         """Asks from ``world`` or a Pod until exactly ``wanted`` answer; one who is silent takes a second."""
         count = 1 if wanted == SILENCE else times
-        found: list[str] = []
+        found: list[Any] = []
         try:
             async with asyncio.timeout(PATIENCE):
-                while set(found) != wanted:
-                    found = who(await self.asked(place, how, address, port, count))
+                while set(who(found)) != wanted:
+                    found = await self.asked(place, how, address, port, count)
         except TimeoutError:
-            raise AssertionError(f"{place} {how} {address} {port}: {wanted} wanted, found {found}") from None
+            seen = set(who(found))
+            raise AssertionError(f"{place} {how} {address} {port}: {wanted} wanted, found {seen}") from None
+        return found
+
+    async def addresses(self, place: str) -> dict[str, str]:
+        """By family."""
+        if place == "world":
+            return self.at[place]
+        status = (await self.pods.ready(place))["status"]
+        return {family_of(each["ip"]): each["ip"] for each in status["podIPs"]}
 
     async def until_served(self, place: str, address: str, port: int) -> None:
         """Asks until either endpoint answers."""
@@ -156,6 +165,26 @@ def route(lab: Cluster, verb: str, prefix: str, via: str) -> None:
 
 def underlay(lab: Cluster, *command: str) -> None:
     run(["nsenter", f"--net={lab.paths.netns('underlay')}", *command])
+
+
+@contextmanager
+def narrow(lab: Cluster, mtu: int) -> Iterator[None]:
+    """The router has a smaller MTU towards *world*, of which *world* itself knows nothing."""
+    underlay(lab, "ip", "link", "set", "outside", "mtu", str(mtu))
+    try:
+        yield
+    finally:
+        underlay(lab, "ip", "link", "set", "outside", "mtu", str(lab.lab.topology.mtu))
+
+
+def too_big(lab: Cluster) -> dict[str, int]:
+    """How many packets the router could not send on in one piece, by family."""
+    enter = ["nsenter", f"--net={lab.paths.netns('underlay')}", "cat"]
+    heads, values = [
+        line.split() for line in run([*enter, "/proc/net/snmp"]).stdout.splitlines() if line.startswith("Ip:")
+    ]
+    six = dict(line.split() for line in run([*enter, "/proc/net/snmp6"]).stdout.splitlines())
+    return {"IPv4": int(values[heads.index("FragFails")]), "IPv6": int(six["Ip6InTooBigErrors"])}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from itertools import product
 from secrets import token_hex
 
 import pytest
@@ -19,12 +20,16 @@ from doors import (
     VIPS,
     WAYS,
     Doors,
+    family_of,
+    narrow,
     node_port,
     route,
     routed,
+    too_big,
 )
 from livelab import Cluster, Pods
 from loads import ask, in_pod, load, on_host, speaking, until, who
+from tests.canonical import CANONICAL, Door, Source
 
 from tulle.kube.client import Client
 from tulle.kube.resources import DEPLOYMENTS, NAMESPACES, SERVICES
@@ -80,27 +85,59 @@ async def test_pods_and_nodes_reach_the_node_ports_of_all_nodes(doors: Doors) ->
                 await doors.until(pod, "tcp", doors.at[node][family], port, {"L", "R"})
 
 
-async def test_external_traffic_policy_local(doors: Doors) -> None:
-    """S-42, S-44 to S-48: one endpoint, on node-1."""
+CLIENTS = {
+    f"socket-{HERE}": Source.POD,
+    f"packet-{HERE}": Source.POD,
+    f"host-{HERE}": Source.NODE,
+    "world": Source.OUTSIDE,
+}
+
+
+async def test_the_canonical_flows(doors: Doors) -> None:
+    """BEHAVIOURS 1(b).7: all 27 at node-1, in both families, and policies that change live (S-74).
+
+    An endpoint sees the client's own address in each: kube-proxy's M is a "may".
+    """
+    service = await doors.service("web", type="LoadBalancer", loadBalancerClass="example.com/none")
+    await doors.balance("web", *({"ip": address} for address in VIPS.values()))
+    cluster = {family_of(address): address for address in service["spec"]["clusterIPs"]}
+    own = {place: await doors.addresses(place) for place in CLIENTS}
+    for policies in dict.fromkeys(policies for policies, _, _ in CANONICAL):
+        words = {True: "Local", False: "Cluster"}
+        await doors.change(
+            "web",
+            internalTrafficPolicy=words[policies.internal_local],
+            externalTrafficPolicy=words[policies.external_local],
+        )
+        for family in FAMILIES:
+            ends = {
+                Door.CLUSTER_IP: (cluster[family], 80),
+                Door.NODE_PORT: (doors.at[HERE][family], node_port(service)),
+                Door.BALANCER: (VIPS[family], 80),
+            }
+            with ExitStack() as routes:
+                for door in (Door.CLUSTER_IP, Door.BALANCER):
+                    routes.enter_context(routed(doors.lab, ends[door][0], doors.at[HERE][family]))
+                for (place, source), (door, end) in product(CLIENTS.items(), ends.items()):
+                    wanted, _ = CANONICAL[policies, source, door]
+                    answers = await doors.until(place, "tcp", *end, set(wanted))
+                    assert {a["seen"] for a in answers} == {own[place][family]}, (policies, place, door)
+
+
+async def test_external_traffic_policy_local_without_an_endpoint(doors: Doors) -> None:
+    """S-42, S-45 to S-47: the only one is on node-1; node-2 drops who comes in, and leads its own."""
     service = await doors.service("one", externalTrafficPolicy="Local", selector={"name": "L"})
-    cluster = {("IPv6" if ":" in a else "IPv4"): a for a in service["spec"]["clusterIPs"]}
+    port = node_port(service)
     for family in FAMILIES:
         here, there = doors.at[HERE][family], doors.at[THERE][family]
-        for way in ("tcp", "udp"):
-            port = node_port(service, way)
-            await doors.until("world", way, here, port, {"L"})
-            assert {a["seen"] for a in await ask(doors.lab, way, here, port, 5)} == {
-                doors.at["world"][family]
-            }
-            await doors.until("world", way, there, port, SILENCE)
-        port = node_port(service)
-        for place in (f"{kind}-{HERE}" for kind in (*MODES, "host")):
-            await doors.until(place, "tcp", there, port, SILENCE)  # S-47
-            await doors.until(place, "tcp", here, port, {"L"})
         for place in (f"{kind}-{THERE}" for kind in (*MODES, "host")):
             await doors.until(place, "tcp", there, port, {"L"})
             await doors.until(place, "tcp", here, port, {"L"})
-            await doors.until(place, "tcp", cluster[family], 80, {"L"})
+        await doors.until("world", "tcp", here, port, {"L"})
+        asked = [("world", "tcp", port), ("world", "udp", node_port(service, "udp"))]
+        asked += [(f"{kind}-{HERE}", "tcp", port) for kind in (*MODES, "host")]
+        silent = (doors.until(place, how, there, number, SILENCE) for place, how, number in asked)
+        await asyncio.gather(*silent)
 
 
 async def test_addresses_of_load_balancers_and_external_ips(doors: Doors) -> None:
@@ -152,7 +189,7 @@ async def test_cluster_ips_from_outside(doors: Doors) -> None:
     service = await doors.service("web", type="ClusterIP")
     for node in NODES:
         for address in service["spec"]["clusterIPs"]:
-            family = "IPv6" if ":" in address else "IPv4"
+            family = family_of(address)
             with routed(doors.lab, address, doors.at[node][family]):
                 await doors.until("world", "tcp", address, 80, {"L", "R"})
                 answers = await ask(doors.lab, "udp", address, 80, 20)
@@ -217,6 +254,20 @@ async def test_large_packets_by_the_way_of_another_node(doors: Doors) -> None:
                 assert (seen.get("name"), seen.get("size")) == ("R", size), (family, way, size, seen)
 
 
+async def test_path_mtu(doors: Doors) -> None:
+    """S-68: a router towards the client tells what is too big, and a Pod on either node hears it."""
+    for name in ("L", "R"):
+        service = await doors.service(name.lower(), selector={"name": name})
+        for family in FAMILIES:
+            address, port = doors.at[HERE][family], node_port(service)
+            await doors.until("world", "tcp", address, port, {name})
+            before = too_big(doors.lab)[family]
+            with narrow(doors.lab, 1300):
+                [seen] = await ask(doors.lab, "tcp", address, port, 1, 300_000)
+            assert (seen.get("name"), seen.get("size")) == (name, 300_000), (family, seen)
+            assert too_big(doors.lab)[family] > before
+
+
 async def test_a_connection_survives_the_move_of_its_address_to_another_node(doors: Doors) -> None:
     """The other node chooses the same backend by itself, be it its own Pod or one that it hands over to."""
     await doors.service("web", type="LoadBalancer", loadBalancerClass="example.com/none")
@@ -239,7 +290,7 @@ async def test_affinity_is_one_for_all_doors_of_a_service(doors: Doors) -> None:
     """S-60: by each node's port, from outside, and by ClusterIP and NodePort from a Pod."""
     service = await doors.service("stay", sessionAffinity="ClientIP")
     [cluster, *_] = service["spec"]["clusterIPs"]
-    port, family = node_port(service), "IPv6" if ":" in cluster else "IPv4"
+    port, family = node_port(service), family_of(cluster)
     for node in NODES:
         await doors.until_served("world", doors.at[node][family], port)
     met = {

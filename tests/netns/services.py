@@ -11,7 +11,7 @@ from tests.plans import plan_at
 from tulle.agent.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Count, Datapath, DatapathSettings
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import Table
 
@@ -34,6 +34,10 @@ class Services:
         """Takes the Service out again."""
         self.apply()
         self._datapath.close()
+
+    def counters(self) -> list[Count]:
+        """What went by the node's hooks, and for which reasons."""
+        return list(self._datapath.counters())
 
     def set_mode(self, pod: Pod, mode: str) -> None:
         """``socket`` or ``packet``."""
