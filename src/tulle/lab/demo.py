@@ -40,9 +40,8 @@ _NEXT: Final = """
   {tulle} lab exec two-containers -c client -- ip addr   # two containers, one network
   {tulle} lab node node-1 -- tulle status      # a node as its kernel has it
   {tulle} lab node node-1 -- ip route          # and the kernel's own routes
-  {tulle} lab world -- curl -s http://172.30.1.11:30080   # from outside, by a node's port: the Pod sees the client
-  {tulle} lab world -- curl -s http://$(kubectl get service whoami-outside \
-      -o jsonpath={{.status.loadBalancer.ingress[0].ip}})   # and by an address of its own, announced by one node
+  {tulle} lab world -- curl -s 172.30.1.11:30080    # a client outside, and the Pod sees who it is
+  kubectl get service whoami-outside           # it has an address of its own, too: curl that from world
   {tulle} lab down                             # leaves nothing behind
 """
 
