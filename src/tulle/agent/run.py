@@ -13,26 +13,26 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tulle.agent import install
-from tulle.agent.announcer import Announcer
+from tulle.agent.announce.announcer import Announcer
 from tulle.agent.attachments import Attachments
-from tulle.agent.bgp import Bgp
-from tulle.agent.clients import SocketChoice
+from tulle.agent.bgp.speaker import Bgp
 from tulle.agent.drops import logging_drops
-from tulle.agent.freshness import Freshness, is_eligible
-from tulle.agent.health_checks import HealthChecks
-from tulle.agent.host_ports import HostPorts
+from tulle.agent.health.checks import HealthChecks
+from tulle.agent.health.freshness import Freshness, is_eligible
+from tulle.agent.health.pages import Pages
+from tulle.agent.health.progress import Progress
+from tulle.agent.health.statistics import Statistics
+from tulle.agent.host_ports.claims import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.node import ZONE, NodeReconciler, NotYet
-from tulle.agent.pages import Pages
-from tulle.agent.pod_sockets import PodSockets
-from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
-from tulle.agent.service_table import ServiceTable
-from tulle.agent.services import Services
+from tulle.agent.services.clients import SocketChoice
+from tulle.agent.services.pod_sockets import PodSockets
+from tulle.agent.services.services import Services
+from tulle.agent.services.table import ServiceTable
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
-from tulle.agent.statistics import Statistics
 from tulle.errors import TulleError
 from tulle.kernel import prerequisites
 from tulle.kube.cache import Change

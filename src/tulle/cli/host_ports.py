@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tulle.agent.host_port_status import HostPortStatus
+    from tulle.agent.host_ports.status import HostPortStatus
 
 HEADS = ("HOST PORT", "POD", "LEADS TO", "HITS", "DIFFERENCE")
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tulle.agent.bgp_status import BgpSession
+    from tulle.agent.bgp.status import BgpSession
     from tulle.agent.pool_status import PoolsStatus
-    from tulle.agent.service_status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
+    from tulle.agent.services.status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
     from tulle.agent.status import NodeStatus
 
 _MOST = 20  # rows that nobody asked for
@@ -67,7 +67,7 @@ def status(
     import asyncio
 
     from tulle.agent import settings
-    from tulle.agent.service_status import one_service
+    from tulle.agent.services.status import one_service
     from tulle.agent.status import node_status
     from tulle.kernel.prerequisites import require_root
 
