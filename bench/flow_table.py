@@ -1,7 +1,7 @@
 """The flow table: what it takes, what fits in, and what goes when it is full.
 
-When it is full, the kernel looks at 128 entries from the cold end. Where all of them are in use it takes one of
-these all the same (``__bpf_lru_list_shrink``), so not quite everything stays that is in use.
+When it is full, the kernel looks at 128 entries from the cold end. Where all of them are in use it takes one
+of these all the same (``__bpf_lru_list_shrink``), so not quite everything stays that is in use.
 """
 
 from __future__ import annotations
