@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from nodes import FLOWS, Node, Pod
 from tests.plans import plan_at
 
-from tulle.agent.sockets import end_stale, find_stale
+from tulle.agent.services.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
 from tulle.pod_to_pod.datapath import Datapath, DatapathSettings

@@ -16,7 +16,7 @@ from nodes import NOBODY, Node
 from services import ADDRESSES, CIDRS, Services, ip_of, plan
 from status_of import by_frontend, shown, status
 
-from tulle.agent.service_status import services_status
+from tulle.agent.services.status import services_status
 from tulle.agent.settings import Settings
 from tulle.kernel import netns
 from tulle.pod_to_service.plan import OnEmpty

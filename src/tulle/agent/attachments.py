@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from tulle.agent import cni
-from tulle.agent.host_ports import HostPorts
+from tulle.agent.host_ports.claims import HostPorts
 from tulle.agent.monitor import LinkMonitor
-from tulle.agent.pod_sockets import PodSockets
+from tulle.agent.services.pod_sockets import PodSockets
 from tulle.errors import AddressError, CniError, KernelError
 from tulle.kernel import netns
 from tulle.kernel.rtnetlink import format_mac

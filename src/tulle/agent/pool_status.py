@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from tulle.agent.service_api import PATIENCE, connected
+from tulle.agent.services.api import PATIENCE, connected
 from tulle.agent.settings import Settings
 from tulle.errors import ApiError, ApiUnreachable, ConfigError, NotFound
 from tulle.kube.resources import LOAD_BALANCER_POOL

@@ -13,26 +13,25 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tulle.agent import install
-from tulle.agent.announcer import Announcer
 from tulle.agent.attachments import Attachments
-from tulle.agent.bgp import Bgp
-from tulle.agent.clients import SocketChoice
 from tulle.agent.drops import logging_drops
-from tulle.agent.freshness import Freshness, is_eligible
-from tulle.agent.health_checks import HealthChecks
-from tulle.agent.host_ports import HostPorts
+from tulle.agent.external import External
+from tulle.agent.health.checks import HealthChecks
+from tulle.agent.health.freshness import Freshness, is_eligible
+from tulle.agent.health.pages import Pages
+from tulle.agent.health.progress import Progress
+from tulle.agent.health.statistics import Statistics
+from tulle.agent.host_ports.claims import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.node import ZONE, NodeReconciler, NotYet
-from tulle.agent.pages import Pages
-from tulle.agent.pod_sockets import PodSockets
-from tulle.agent.progress import Progress
 from tulle.agent.report import Reporter
 from tulle.agent.server import drain_queue, serving
-from tulle.agent.service_table import ServiceTable
-from tulle.agent.services import Services
+from tulle.agent.services.clients import SocketChoice
+from tulle.agent.services.pod_sockets import PodSockets
+from tulle.agent.services.services import Services
+from tulle.agent.services.table import ServiceTable
 from tulle.agent.settings import Settings
 from tulle.agent.snapshot import Snapshot
-from tulle.agent.statistics import Statistics
 from tulle.errors import TulleError
 from tulle.kernel import prerequisites
 from tulle.kube.cache import Change
@@ -112,8 +111,7 @@ class _Agent:
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
         self._nodes: Informer[Node] = Informer(client, NODE)
-        self._announcer = Announcer(client, settings.node_name, self._datapath, services, slices, self._nodes)
-        self._bgp = Bgp(client, settings, self._nodes, services, slices)
+        self._external = External(client, settings, self._datapath, self._nodes, services, slices)
         self._ready = False
         self._disturbed = False
 
@@ -142,14 +140,9 @@ class _Agent:
                 tasks.create_task(self._choice.namespaces.run(), name="follow the Namespaces")
                 self._services.start(tasks)
                 self._checks.start(tasks)
-                self._bgp.start(tasks)
             else:
                 self._services.remove()
-                await self._bgp.remove()
-            if self._settings.services and self._settings.l2_announcements:
-                tasks.create_task(self._announcer.run(), name="announce LoadBalancer IPs")
-            else:
-                self._announcer.remove()
+            await self._external.start(tasks)
 
     async def _start(self) -> None:
         """With what was known when the last agent ended, Pods can be served before the API answers."""
@@ -196,9 +189,8 @@ class _Agent:
         self._attachments.fault = ""
         found = self._reconciler
         self._services.locate(found.zone, found.addresses, found.primary)
-        self._announcer.place(found.uplinks)
         self._host_ports.locate(found.addresses)
-        self._bgp.locate(found.addresses)
+        self._external.locate(found)
         if self._disturbed or not self._ready:
             self._disturbed = False
             await self._attachments.reconcile()

@@ -55,6 +55,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     log_level: str = "info"
 
     @property
+    def announces(self) -> bool:
+        """Whether this node takes part in announcing LoadBalancer IPs."""
+        return self.services and self.l2_announcements
+
+    @property
     def kept(self) -> tuple[Network, ...]:
         """``masquerade_except`` as networks."""
         return tuple(map(ip_network, self.masquerade_except))

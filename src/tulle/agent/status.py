@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from tulle.agent.announce_status import AnnouncementStatus, announcements
-from tulle.agent.bgp_status import BgpSession, bgp_sessions
-from tulle.agent.host_port_status import HostPortStatus, host_ports_status
+from tulle.agent.announce.status import AnnouncementStatus, announcements
+from tulle.agent.bgp.status import BgpSession, bgp_sessions
+from tulle.agent.host_ports.status import HostPortStatus, host_ports_status
 from tulle.agent.pool_status import PoolsStatus, pools_status
-from tulle.agent.service_status import ServicesStatus, services_status
+from tulle.agent.services.status import ServicesStatus, services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
 from tulle.pod_to_pod.datapath import Count, Pinned

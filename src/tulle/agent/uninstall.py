@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tulle.agent import install
-from tulle.agent.bird import Bird
+from tulle.agent.bgp.bird import Bird
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.kernel import nft

@@ -40,7 +40,8 @@ _NEXT: Final = """
   {tulle} lab exec two-containers -c client -- ip addr   # two containers, one network
   {tulle} lab node node-1 -- tulle status      # a node as its kernel has it
   {tulle} lab node node-1 -- ip route          # and the kernel's own routes
-  {tulle} lab world -- ping -c 1 172.30.1.11   # the host outside the cluster
+  {tulle} lab world -- curl -s 172.30.1.11:30080    # a client outside, and the Pod sees who it is
+  kubectl get service whoami-outside           # it has an address of its own, too: curl that from world
   {tulle} lab down                             # leaves nothing behind
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tulle.agent.freshness import PATIENCE, TAINT, Freshness, is_eligible, reply
+from tulle.agent.health.freshness import PATIENCE, TAINT, Freshness, is_eligible, reply
 from tulle.model.objects import Node
 
 WALL = 1767225600.0  # 2026-01-01T00:00:00Z

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
-from tulle.agent.host_port_plan import plan_host_ports, table_key, udp_ends
-from tulle.agent.host_port_problems import as_problems, find_faults, find_rivals
-from tulle.agent.host_port_status import describe, split
-from tulle.cli.host_ports import HEADS, rows
+from tulle.agent.host_ports.plan import plan_host_ports, table_key, udp_ends
+from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals
+from tulle.agent.host_ports.status import describe, split
+from tulle.cli.status.host_ports import HEADS, rows
 from tulle.external_to_service.host_ports import Fault
 from tulle.model.address import to_bytes
 from tulle.model.host_ports import HostPort

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from tests.plans import as_written
 
-from tulle.agent.service_api import ApiSide, plan_all
-from tulle.agent.service_maps import KernelSide
-from tulle.agent.service_status import ServicesStatus, confirmed, describe, look_at, one_service
+from tulle.agent.services.api import ApiSide, plan_all
+from tulle.agent.services.maps import KernelSide
+from tulle.agent.services.status import ServicesStatus, confirmed, describe, look_at, one_service
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.model.address import Network, to_bytes

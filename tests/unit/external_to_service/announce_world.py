@@ -184,6 +184,7 @@ class Host:
         if self.election is None:
             return
         actions, later = self.election.due(self._now())
+        assert later > self._now(), "it would be asked again and again"
         self._sync()
         for action in actions:
             self._send(action)

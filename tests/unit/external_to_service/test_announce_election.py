@@ -9,7 +9,7 @@ from announce_world import VIP, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tulle.external_to_service.announce.actions import Fence, Renew, Start, Take
+from tulle.external_to_service.announce.actions import Fence, Remove, Renew, Start, Take
 from tulle.external_to_service.announce.election import Election
 from tulle.external_to_service.announce.leases import MARGIN, SECONDS, Record, grant_name
 from tulle.external_to_service.announce.vips import Vip
@@ -350,3 +350,16 @@ def test_who_comes_back_excluded_falls_silent_before_it_gives_away(seed: int) ->
     world.want("b", "c")
     world.hosts["a"].start()
     assert world.until(lambda: world.answering() in (["b"], ["c"]), 1.0) < 0.3
+
+
+def test_a_session_that_nobody_needs_ends_also_where_its_beat_is_unknown() -> None:
+    """A list that was made after our Start and did not have it any more is believed more than its answer."""
+    election = Election("a", lambda: "a_1")
+    election.listed([], 10, 50.0)
+    election.want({VIP: Vip(VIP, ("a",), frozenset(), (1,))}, 50.0)
+    [start] = election.due(50.0)[0]
+    election.succeeded(start, Record(start.name, 5, "a_1", 0), 50.1)
+    election.want({}, 50.2)
+    actions, later = election.due(51.0)
+    assert [type(action) for action in actions] == [Remove] and later > 51.0
+    assert election.due(51.1)[1] > 51.1

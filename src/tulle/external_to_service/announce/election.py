@@ -148,8 +148,8 @@ class Election:
                 later = min(later, when)
             elif action.name not in self._busy or isinstance(action, Renew):
                 begun.append(self._begin(action, now))
-        if self._session and not self._stopping:
-            later = min(later, self._renew_at)
+                if isinstance(action, Renew | Start):
+                    later = min(later, now + INTERVAL)
         return begun, later
 
     def _plans(self, now: float) -> list[tuple[float, Action]]:
@@ -172,7 +172,7 @@ class Election:
             version = there.version if there else None
             transitions = there.transitions + 1 if there else 0
             yield now, Start(self._beat, self._new_session(), version, transitions, now)
-        elif there:
+        elif there or self._session:
             yield now, Remove(self._beat)
 
     def _plan(self, address: Address, now: float) -> tuple[float, Action] | None:

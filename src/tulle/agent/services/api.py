@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tulle.agent.node import ZONE, primary_of
-from tulle.agent.services import networks
+from tulle.agent.services.services import networks
 from tulle.agent.settings import Settings
 from tulle.errors import ApiUnreachable, ConfigError, NotFound
 from tulle.kube.cache import Change

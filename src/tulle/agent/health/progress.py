@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from tulle.agent.freshness import Freshness
-from tulle.agent.health_checks import HealthChecks
-from tulle.agent.proxy_metrics import FAMILIES
-from tulle.agent.statistics import Statistics
+from tulle.agent.health.checks import HealthChecks
+from tulle.agent.health.freshness import Freshness
+from tulle.agent.health.proxy_metrics import FAMILIES
+from tulle.agent.health.statistics import Statistics
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
 from tulle.model.address import from_bytes

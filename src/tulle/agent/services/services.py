@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
-from tulle.agent.progress import Progress
+from tulle.agent.health.progress import Progress
 from tulle.agent.report import Reporter
-from tulle.agent.service_table import ServiceTable
+from tulle.agent.services.table import ServiceTable
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError
 from tulle.kube.cache import Change

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from tulle.agent.host_port_status import planned, split
-from tulle.agent.service_api import ApiSide, ask, connected
-from tulle.agent.service_maps import KernelSide, ServiceMaps, Size
+from tulle.agent.host_ports.status import planned, split
+from tulle.agent.services.api import ApiSide, ask, connected
+from tulle.agent.services.maps import KernelSide, ServiceMaps, Size
 from tulle.agent.settings import Settings
 from tulle.errors import ApiError, ApiUnreachable, ConfigError, TulleError
 from tulle.kube.resources import Key

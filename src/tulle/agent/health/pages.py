@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from tulle import __version__
-from tulle.agent.freshness import Freshness, reply
+from tulle.agent.health.freshness import Freshness, reply
+from tulle.agent.health.statistics import Statistics
 from tulle.agent.settings import Settings
-from tulle.agent.statistics import Statistics
 from tulle.pod_to_pod.topology import Problem
 from tulle.telemetry.http import JSON, Handler, Page, Reply, Server, pages
 from tulle.telemetry.listeners import Listeners, Place

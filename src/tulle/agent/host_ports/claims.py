@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 
 from tulle.agent import cni
-from tulle.agent.host_port_plan import plan_host_ports, table_key, udp_ends
-from tulle.agent.host_port_problems import as_problems, find_faults, find_rivals, taken
-from tulle.agent.node_ports import NodePorts
+from tulle.agent.host_ports.node_ports import NodePorts
+from tulle.agent.host_ports.plan import plan_host_ports, table_key, udp_ends
+from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals, taken
 from tulle.agent.report import Reporter
-from tulle.agent.service_table import ServiceTable
+from tulle.agent.services.table import ServiceTable
 from tulle.errors import CniError, KernelError
 from tulle.external_to_service.host_port_claims import Claims, Entry, entries
 from tulle.external_to_service.host_ports import Asked, Fault, read_pod

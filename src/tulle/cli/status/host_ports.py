@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from tulle.cli.status.tables import print_table
+
 if TYPE_CHECKING:
-    from tulle.agent.host_port_status import HostPortStatus
+    from tulle.agent.host_ports.status import HostPortStatus
 
 HEADS = ("HOST PORT", "POD", "LEADS TO", "HITS", "DIFFERENCE")
+
+
+def show(found: Sequence[HostPortStatus]) -> None:
+    """Nothing where there are none."""
+    if found:
+        print_table(HEADS, rows(found))
 
 
 def rows(found: Iterable[HostPortStatus]) -> list[tuple[str, ...]]:

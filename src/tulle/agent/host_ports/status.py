@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from tulle.agent.host_port_plan import plan_host_ports, table_key
-from tulle.agent.service_maps import ServiceMaps
+from tulle.agent.host_ports.plan import plan_host_ports, table_key
+from tulle.agent.services.maps import ServiceMaps
 from tulle.agent.settings import Settings
 from tulle.kube.resources import Key
 from tulle.pod_to_pod.datapath import Pinned

@@ -8,8 +8,8 @@ import math
 import secrets
 from collections.abc import Iterable
 
-from tulle.agent.announce_leases import Leases, Refused
-from tulle.agent.announced import Announced, boot_time
+from tulle.agent.announce.announced import Announced, boot_time
+from tulle.agent.announce.leases import Leases, Refused
 from tulle.errors import ApiError, ApiUnreachable, KernelError
 from tulle.external_to_service.announce.actions import Action, Give, Renew
 from tulle.external_to_service.announce.election import RETRY, Election

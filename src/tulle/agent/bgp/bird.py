@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tulle.agent.bird_control import PATIENCE, SHOW, SOCKET, BirdGone, Control, connected
+from tulle.agent.bgp.control import PATIENCE, SHOW, SOCKET, BirdGone, Control, connected
 from tulle.errors import PrerequisiteError, TulleError
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import typer
+
+from tulle.cli.status.tables import print_table
+
 if TYPE_CHECKING:
     from tulle.agent.pool_status import PoolCount, PoolsStatus, PoolStatus
 
 HEADS = ("POOL", "ADDRESSES", "FOR", "IPV4", "IPV6", "READY")
+
+
+def show(found: PoolsStatus) -> None:
+    """Nothing where there are none."""
+    if found.pools:
+        typer.echo()
+        print_table(HEADS, rows(found))
+    for line in remarks(found):
+        typer.echo(line)
 
 
 def rows(found: PoolsStatus) -> Iterator[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import socket
 
 import msgspec
 
-from tulle.agent.announced import boot_time
+from tulle.agent.announce.announced import boot_time
 from tulle.model.address import from_bytes
 from tulle.pod_to_pod.datapath import Pinned
 

@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple
 
 from tulle import __version__
-from tulle.agent.proxy_metrics import ProxyMetrics
+from tulle.agent.health.proxy_metrics import ProxyMetrics
 from tulle.pod_to_pod.datapath import Count, Datapath
 from tulle.telemetry import process
 from tulle.telemetry.metrics import Counter, Gauge, Histogram, Registry

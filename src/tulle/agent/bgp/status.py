@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from tulle.agent.bird_control import BirdGone, ask
+from tulle.agent.bgp.control import BirdGone, ask
 from tulle.external_to_service.bgp.config import name_of
 from tulle.external_to_service.bgp.sessions import explain, parse
 from tulle.model.bgp import DOWN, ESTABLISHED

@@ -7,9 +7,9 @@ import contextlib
 import logging
 from collections.abc import Iterable
 
-from tulle.agent.bgp_report import BgpReport
-from tulle.agent.bgp_secrets import Passwords
-from tulle.agent.bird import LOG, Bird
+from tulle.agent.bgp.bird import LOG, Bird
+from tulle.agent.bgp.report import BgpReport
+from tulle.agent.bgp.secrets import Passwords
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.external_to_service.announce.vips import EXCLUDED

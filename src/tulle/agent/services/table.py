@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from tulle.agent.sockets import end_stale, find_stale
+from tulle.agent.services.sockets import end_stale, find_stale
 from tulle.kernel import libc
 from tulle.kube.resources import Key
 from tulle.pod_to_pod.datapath import Datapath

@@ -1,0 +1,1 @@
+"""Which load balancers' addresses this node announces by ARP and neighbour discovery."""

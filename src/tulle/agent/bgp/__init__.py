@@ -1,0 +1,1 @@
+"""This node as a BGP speaker, through BIRD."""
