@@ -102,7 +102,7 @@ async def verify(client: Client, options: Options, progress: Progress) -> Verdic
     names = [node["metadata"]["name"] for node in ready]
     own_port, host_port = secrets.SystemRandom().sample(HOST_PORTS, 2)
     wants = wanted(names, own_port, host_port)
-    clients = await _clients(options, lab_of(ready), notes)
+    clients = await clients_of(options, lab_of(ready), notes)
     async with own_namespace(client, options.keep) as namespace:
         everything = [*services.manifests(), *external.manifests(bool(clients.places))]
         refused, unjudged = await external_run.start(client, namespace, everything)
@@ -135,7 +135,7 @@ class Clients:
     places: Sequence[Place] = ()
 
 
-async def _clients(options: Options, lab: str, notes: list[str]) -> Clients:
+async def clients_of(options: Options, lab: str, notes: list[str]) -> Clients:
     """Raises :class:`ConfigError` if a client that the user named cannot be asked."""
     command = options.outside or (options.worlds(lab) if lab and options.worlds else ())
     if not command:

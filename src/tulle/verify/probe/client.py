@@ -95,10 +95,15 @@ async def _ask(
     with socket.socket(family_of(address), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
         channel.connect((address, port))
         while True:
-            await loop.sock_sendall(channel, encode(question, body))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval):
-                    return decode(await loop.sock_recv(channel, 65535))
+                try:
+                    await loop.sock_sendall(channel, encode(question, body))
+                    async with asyncio.timeout(interval):
+                        return decode(await loop.sock_recv(channel, 65535))
+                except OSError as error:
+                    if error.errno != errno.EMSGSIZE:  # which says that the path's MTU is known now
+                        raise
+                    await asyncio.sleep(0)
 
 
 async def _icmp(check: dict[str, Any], timeout: float, progress: list[str]) -> Answer:
