@@ -13,6 +13,7 @@ from pathlib import Path
 from tulle.errors import LabError
 from tulle.kernel import netns, sysctl
 from tulle.lab.spec import Host, Topology
+from tulle.model.address import Address, Interface
 
 UNDERLAY = "underlay"
 _SETTINGS = {
@@ -37,11 +38,11 @@ def build(topology: Topology, path: Callable[[str], Path]) -> None:
 def router_commands(topology: Topology, path: Callable[[str], Path]) -> list[str]:
     """For ``ip -batch`` in the underlay's namespace."""
     mtu = topology.mtu
-    commands = ["link set lo up", *(f"address add {a} dev lo" for a in topology.api)]
+    commands = ["link set lo up", *(_add(a, "lo") for a in topology.api)]
     bridges = {host.bridge: host for host in topology.hosts}
     for bridge, host in bridges.items():
         commands += [f"link add {bridge} mtu {mtu} type bridge mcast_snooping 0", f"link set {bridge} up"]
-        commands += [f"address add {gateway} dev {bridge}" for gateway in host.gateways]
+        commands += [_add(gateway, bridge) for gateway in host.gateways]
     for host in topology.hosts:
         peer = f"peer name eth0 mtu {mtu} netns {path(host.name)}"
         commands += [
@@ -59,11 +60,16 @@ def host_commands(host: Host) -> list[str]:
     """For ``ip -batch`` in the host's own namespace."""
     return [
         "link set lo up",
-        *(f"address add {address} dev lo" for address in host.far),
-        *(f"address add {address} dev eth0" for address in host.addresses),
+        *(_add(address, "lo") for address in host.far),
+        *(_add(address, "eth0") for address in host.addresses),
         "link set eth0 up",
         *(f"route add default via {gateway.ip} dev eth0" for gateway in host.gateways),
     ]
+
+
+def _add(address: Address | Interface, device: str) -> str:
+    """IPv6 can be used at once: else a thread of the kernel has to say first that nobody else has it."""
+    return f"address add {address} dev {device}" + (" nodad" if address.version == 6 else "")
 
 
 def _set(namespace: Path, settings: dict[str, str]) -> None:
