@@ -286,6 +286,28 @@ async def test_a_connection_survives_the_move_of_its_address_to_another_node(doo
                     assert [await asyncio.to_thread(say) for say in held] == names
 
 
+async def test_connections_keep_their_backend_to_the_end(doors: Doors) -> None:
+    """S-28, S-65: when it is none any more, and when there is no Service any more."""
+    service = await doors.service("web")
+    port, lines = node_port(service), str(node_port(service, "lines"))
+    with ExitStack() as stack:
+        held = []
+        for node, family in product(NODES, FAMILIES):
+            address = doors.at[node][family]
+            await doors.until("world", "tcp", address, port, {"L", "R"})
+            line = on_host(doors.lab, "world", "converse", address, lines)
+            held += [stack.enter_context(speaking(doors.lab, line, "ready")) for _ in range(5)]
+        names = [await asyncio.to_thread(say) for say in held]
+        assert set(names) == {"L", "R"}
+        await doors.change("web", selector={"role": None, "name": "L"})
+        await doors.until("world", "tcp", doors.at[HERE]["IPv4"], port, {"L"})
+        assert [await asyncio.to_thread(say) for say in held] == names
+        await doors.client.delete(SERVICES, "web", doors.pods.namespace)
+        for node, family in product(NODES, FAMILIES):
+            await doors.until("world", "tcp", doors.at[node][family], port, REFUSED)
+        assert [await asyncio.to_thread(say) for say in held] == names
+
+
 async def test_affinity_is_one_for_all_doors_of_a_service(doors: Doors) -> None:
     """S-60: by each node's port, from outside, and by ClusterIP and NodePort from a Pod."""
     service = await doors.service("stay", sessionAffinity="ClientIP")
