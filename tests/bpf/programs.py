@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -92,7 +93,7 @@ class Programs:
     def __init__(self, pins: Path, home: Path) -> None:
         objects = [BpfObject(object_path(name)) for name in ("pod", "uplink", "socket")]
         for each in objects:
-            each.load(pins, {}, {"flows": 16384})
+            each.load(pins, {}, {"flows": 16384, "source_ranges": 2048})
         self._objects = objects
         self.home = home
         self.fds = {name: fd for each in objects for name, fd in each.programs.items()}
@@ -131,11 +132,8 @@ class Programs:
         return everything, len(events)
 
     def _counters(self) -> Iterator[tuple[tuple[str, str], tuple[int, int]]]:
-        hooks, reasons = self.contract.enums["hook"], self.contract.enums["reason"]
-        for hook in list(hooks)[:-1]:
-            for reason in list(reasons)[:-1]:
-                index = hook * reasons["REASON_COUNT"] + reason
-                each = list(
-                    struct.iter_unpack("=QQ", self.maps["counters"].get(struct.pack("=I", index)) or b"")
-                )
-                yield (hook.name, reason.name), (sum(c[0] for c in each), sum(c[1] for c in each))
+        hooks, reasons = list(self.contract.enums["hook"]), list(self.contract.enums["reason"])
+        for key, value in self.maps["counters"].items(4).items():
+            hook, reason = divmod(int.from_bytes(key, sys.byteorder), len(reasons) - 1)
+            each = list(struct.iter_unpack("=QQ", value))
+            yield (hooks[hook].name, reasons[reason].name), (sum(c[0] for c in each), sum(c[1] for c in each))
