@@ -52,7 +52,8 @@ def verify(
     """Prove the Kubernetes network model, Services and names on a live cluster, whoever built its network.
 
     Three Pods are started on each node, in a namespace of their own that is deleted at the end, and
-    everyone talks to everyone, to a set of Services, and to the cluster DNS. Exit code 0: every sentence
+    everyone talks to everyone, to a set of Services, and to the cluster DNS. Nodes ask each other for
+    Services from outside; so does a machine that is no node, if there is one. Exit code 0: every sentence
     holds; 1: one does not. A cluster without Services or DNS fails, and is told so.
     """
     import shlex
