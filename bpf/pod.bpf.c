@@ -3,12 +3,13 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 
-#include "lib/external.h"
 #include "lib/forward.h"
+#include "lib/handover.h"
 #include "lib/packet.h"
 #include "lib/refuse.h"
 #include "lib/service.h"
 #include "lib/verdict.h"
+#include "lib/ways.h"
 
 /* The sender in an ARP packet, behind its header of eight bytes, for IPv4 over Ethernet (RFC 826). */
 #define ARP_HEADER_LENGTH 8

@@ -7,6 +7,7 @@
 #include "lib/announce.h"
 #include "lib/external.h"
 #include "lib/forward.h"
+#include "lib/handover.h"
 #include "lib/packet.h"
 #include "lib/verdict.h"
 

@@ -39,7 +39,7 @@ KINDS = {
 BOTH = {HERE: State.READY, ELSEWHERE: State.READY}
 
 
-@pytest.mark.parametrize(("flow", "cell"), CANONICAL.items(), ids=str)
+@pytest.mark.parametrize(("flow", "cell"), CANONICAL.items(), ids=map(str, CANONICAL))
 def test_the_rules_are_those_of_kube_proxy(
     flow: tuple[Policies, Source, Door], cell: tuple[Outcome, bool]
 ) -> None:
