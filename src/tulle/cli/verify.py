@@ -26,24 +26,24 @@ def verify(
         Literal["table", "json"], typer.Option("-o", "--output", help="For people, or for machines.")
     ] = "table",
     families: Annotated[
-        str, typer.Option(help="IPv4, IPv6 or IPv4,IPv6. [default: those that Pods have]", show_default=False)
+        str, typer.Option(help="IPv4, IPv6 or IPv4,IPv6. (default: those that Pods have)", show_default=False)
     ] = "",
     timeout: Annotated[float, typer.Option(help="Seconds for the Pods to become Ready.", min=1)] = 60.0,
     check_timeout: Annotated[float, typer.Option(help="Seconds for a single check.", min=0.1)] = 3.0,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="[default: $KUBECONFIG, the Pod it runs in, ~/.kube/config]")
+        Path | None, typer.Option(help="(default: $KUBECONFIG, the Pod it runs in, ~/.kube/config)")
     ] = None,
     context: Annotated[str | None, typer.Option(help="Context of the kubeconfig.")] = None,
     image: Annotated[
         str | None,
-        typer.Option(help="An image with Python 3.11 and Tulle. [default: Tulle's; in a lab, this machine]"),
+        typer.Option(help="An image with Python 3.11 and Tulle. (default: Tulle's; in a lab, this machine)"),
     ] = None,
     outside: Annotated[
         str,
         typer.Option(
             metavar="COMMAND",
             help="Runs the probe on a machine that is no node, such as 'ssh client tulle probe'. "
-            "[default: in a lab, its world]",
+            "(default: in a lab, its world)",
             show_default=False,
         ),
     ] = "",
