@@ -151,7 +151,7 @@ static __always_inline struct verdict judge_ip(struct __sk_buff *skb, struct pac
 		return pass(REASON_STACK);
 	if (is_spoofed(skb, &p->flow.source, p->mac, &reason))
 		return drop(reason);
-	if (is_link_local(to) || is_link_local(&p->flow.source) || is_multicast(to))
+	if (is_link_local(to) || is_link_local(&p->flow.source) || is_multicast(to) || is_loopback(to))
 		return pass(REASON_STACK);
 	return judge_sent(skb, p);
 }

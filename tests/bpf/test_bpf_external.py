@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import ip_address
 
 import pytest
 from cluster import (
@@ -227,3 +228,16 @@ def test_the_nodes_own_connections_are_left_alone(scene: Scene) -> None:
     outcome = enter(scene, ends.packet(TCP, tcp(0, 0, SYN_ACK)[4:]))
     assert (outcome.action, reasons(outcome)) == (TC_ACT_UNSPEC, [("HOOK_FROM_UPLINK", "REASON_STACK")])
     assert OVERLAY_SOURCE_MAC not in outcome.packet
+
+
+def test_nobody_elses_packets_reach_loopback(scene: Scene) -> None:
+    """A host port at 127.0.0.1 or ::1 is for the node's own sockets, whoever makes such packets."""
+    family = scene.family
+    loopback = ip_address("127.0.0.1" if family is V4 else "::1")
+    scene.apply(scene.plan(TCP, backends(family.b), vip=loopback))
+    for outcome in (
+        from_a(scene, Ends(family.a, CLIENT_PORT, loopback, PORT).packet(TCP, FIRST[TCP])),
+        enter(scene, Ends(family.outside, CLIENT_PORT, loopback, PORT).packet(TCP, FIRST[TCP])),
+    ):
+        assert outcome.action == TC_ACT_UNSPEC
+        assert [reason for _, reason in reasons(outcome)] == ["REASON_STACK"]
