@@ -1,7 +1,7 @@
 """The flow table: what it takes, what fits in, and what goes when it is full.
 
-When it is full, the kernel looks at 128 entries from the cold end. Where all of them are in use it takes one
-of these all the same (``__bpf_lru_list_shrink``), so not quite everything stays that is in use.
+When it is full, the kernel looks at 128 entries from the cold end. Where all of them are in use, it takes one
+of them all the same (``__bpf_lru_list_shrink``), so not quite everything stays that is in use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HELD = 500
 _HELD_PORT = 5203
 _FIRST_PORT = 5210
 _SECONDS = 2.0  # that a held connection's answer may take
-_LOADS = 8  # Services that new connections go to: each adds two flows for each port that a client has for it
+_LOADS = 10  # Services that new connections go to: each adds two flows for each port that a client has for it
 _MILLISECONDS = 1300
 _PIECES = 8
 _BATCH = 50_000

@@ -125,10 +125,14 @@ static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, s
 	if (is_plain_vxlan(skb, p))
 		return judge_vxlan(skb, p);
 
-	if (is_link_local(&p->flow.destination) ||
-	    (bpf_map_lookup_elem(&endpoints, &p->flow.destination) && !find_remote(&p->flow.source)))
+	if (is_link_local(&p->flow.destination))
 		return pass(REASON_STACK);
-	return let_in(skb, p);
+	if (!bpf_map_lookup_elem(&endpoints, &p->flow.destination))
+		return enter(skb, p);
+	if (find_remote(&p->flow.source))
+		return let_in(skb, p);
+	see_untranslated(p); /* the client may have come by a Service from the same port before */
+	return pass(REASON_STACK);
 }
 
 SEC("tc")

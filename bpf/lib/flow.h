@@ -207,7 +207,8 @@ static __always_inline bool goes_on(const struct packet *p, struct flow_state *s
 	if (set == state->set && !p->opens)
 		return true;
 	lead = find_lead(&frontend);
-	if (!lead || (lead->inside != state->service && lead->outside != state->service))
+	if (!lead || (lead->inside != state->service && lead->outside != state->service) ||
+	    (p->opens && !is_let_in(lead->guard, &p->flow.source)))
 		return false;
 	if (set == state->set)
 		return true;
