@@ -170,10 +170,9 @@ static __noinline bool reset_ipv6(struct __sk_buff *skb, const struct packet *p,
 }
 
 /* Nothing answers a reset: RFC 9293 says so. */
-static __noinline bool refuse_tcp(struct __sk_buff *skb, const struct packet *p)
+static __noinline bool refuse_tcp(struct __sk_buff *skb, const struct packet *p, bool incomplete)
 {
 	struct tcphdr theirs, reset;
-	bool incomplete = is_incomplete(skb, p);
 
 	if (bpf_skb_load_bytes(skb, p->transport, &theirs, sizeof(theirs)) || theirs.rst)
 		return false;
@@ -204,7 +203,7 @@ static __noinline bool unreachable_ipv4(struct __sk_buff *skb, const struct pack
 	return replace(skb, &packet, sizeof(packet.ip) + length);
 }
 
-static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct packet *p)
+static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct packet *p, bool incomplete)
 {
 	const __u32 quoted = quoted_length(p, sizeof(struct ipv6hdr));
 	const __u32 length = sizeof(struct icmp) + quoted;
@@ -217,7 +216,7 @@ static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct pack
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, packet.quoted, quoted))
 		return false;
 	sum = pseudo_sum(&p->flow, length, IPPROTO_ICMPV6);
-	if (is_incomplete(skb, p))
+	if (incomplete)
 		packet.icmp.rest = bpf_htonl(bpf_ntohs((__u16)~fold(sum)));
 	else
 		packet.icmp.checksum = fold(sum_of(&packet.icmp, length, sum));
@@ -230,11 +229,14 @@ static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct pack
  */
 __noinline int make_refusal(struct __sk_buff *skb, const struct packet *p)
 {
+	bool incomplete;
+
 	if (!p || p->later)
 		return false;
+	incomplete = is_incomplete(skb, p);
 	if (p->flow.protocol == IPPROTO_TCP)
-		return refuse_tcp(skb, p);
-	return p->v4 ? unreachable_ipv4(skb, p) : unreachable_ipv6(skb, p);
+		return refuse_tcp(skb, p, incomplete);
+	return p->v4 ? unreachable_ipv4(skb, p) : unreachable_ipv6(skb, p, incomplete);
 }
 
 /* Refuses a packet that a Pod sent, which is counted as dropped for `reason`. */

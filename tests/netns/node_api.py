@@ -40,7 +40,8 @@ class Api:
         self.kubectl("apply", "--server-side", f"--filename={manifest}")
 
     def apply_node(self, node: Node, family: int = 4, **metadata: Any) -> None:
-        """The Node object of a node, with one family."""
+        """The Node object of a node, with one family, and no older one that its agent would begin with."""
+        (node.folder / "state" / "nodes.json").unlink(missing_ok=True)
         cidr = next(str(c) for c in node.host.pod_cidrs if c.version == family)
         self.apply("Node", node.name, metadata=metadata, spec={"podCIDR": cidr, "podCIDRs": [cidr]})
         internal = {"addresses": [{"type": "InternalIP", "address": ip_of(node, family)}]}

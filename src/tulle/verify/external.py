@@ -63,8 +63,8 @@ _NUMBERS = itertools.count(secrets.randbelow(1 << 32))
 
 
 def own_addresses() -> list[str]:
-    """One of each family, others at each call. By chance at first: two verifications at a time should not have
-    the same.
+    """One of each family, others at each call. By chance at first: two verifications at a time should not
+    have the same.
     """
     number = next(_NUMBERS)
     return [str(network[number % (network.num_addresses - 2) + 1]) for network in _OWN_NETWORKS]
