@@ -6,6 +6,7 @@ import ctypes
 import errno
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +33,20 @@ class Map:
         told = Path(f"/proc/self/fdinfo/{self.fd}").read_text()
         return int(told.partition("max_entries:")[2].split()[0])
 
-    def mapped(self) -> mmap.mmap:
-        """The values of an array with ``BPF_F_MMAPABLE``, one behind the other. Raises ``KernelError``."""
+    @contextmanager
+    def mapped(self, start: int, length: int) -> Iterator[memoryview]:
+        """Bytes of the values of an array with ``BPF_F_MMAPABLE``, which lie one behind the other.
+
+        For as long as it is needed, and no more than that: all that is mapped counts as this process' memory.
+        Raises ``KernelError``.
+        """
+        before = start % mmap.ALLOCATIONGRANULARITY
         try:
-            return mmap.mmap(self.fd, self.value_size * self.most)
+            memory = mmap.mmap(self.fd, before + length, offset=start - before)
         except OSError as error:
             raise KernelError(error.errno or errno.EIO, f"map the memory of map {self.name}") from error
+        with memory, memoryview(memory)[before:] as view:
+            yield view
 
     def __setitem__(self, key: bytes, value: bytes) -> None:
         call(f"update map {self.name}", "bpf_map_update_elem", self.fd, key, value, ctypes.c_uint64(BPF_ANY))

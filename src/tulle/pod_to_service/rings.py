@@ -17,7 +17,7 @@ class Rings:
     def __init__(self, table: Map, used: Iterable[Region]) -> None:
         self._entry = table.value_size
         self._regions = Regions(table.most, used)
-        self._memory = table.mapped()
+        self._table = table
         self._told = False
 
     def write(self, ring: bytes) -> Region | None:
@@ -31,14 +31,14 @@ class Rings:
                 )
             self._told = True
             return None
-        start = region.start * self._entry
-        self._memory[start : start + len(ring)] = ring
+        with self._table.mapped(region.start * self._entry, len(ring)) as memory:
+            memory[:] = ring
         return region
 
     def read(self, region: Region, size: int) -> bytes:
         """``size`` bytes from its start."""
-        start = region.start * self._entry
-        return self._memory[start : start + size]
+        with self._table.mapped(region.start * self._entry, size) as memory:
+            return bytes(memory)
 
     def free(self, regions: Iterable[Region]) -> None:
         """Nobody looks at them any more."""
