@@ -42,8 +42,11 @@ def ask(place: Path, address: str, port: int, path: str = "/", method: str = "GE
 
 
 def is_closed(place: Path, address: str, port: int) -> bool:
+    """Whether nobody listens. A listener that ends while we connect resets us: it was there."""
     try:
         connect(place, address, port).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass
     return False
