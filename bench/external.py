@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import flow_table, nodes, objects, outside, services, takeover, verdict_maps
-from bench.forward import FAMILIES, PORT, Comparison, Samples, compile_program, serve
+from bench.forward import FAMILIES, PORT, Comparison, Samples, compare, compile_program, serve
 from bench.outside import HERE, ROUTER, THERE, WIRE, WORLD, Site
 from bench.services import MODES, Way
-from bench.statistics import Figure, ratios
+from bench.statistics import Figure
 from tulle.lab.spec import Family
 from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 
@@ -81,22 +81,7 @@ def _rates(folder: Path, rounds: int, tick: Callable[[str], None]) -> Samples:
 
 def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Figure]:
     """The ratios that were promised, then the rates that they come from. Pure."""
-    compared = [
-        Figure(
-            "external",
-            f"{c.ours} / {c.baseline}, {c.mode}, {family}",
-            "×",
-            ratios(samples[c.ours, c.mode, family], samples[c.baseline, c.mode, family]),
-            c.target,
-        )
-        for c in _comparisons()
-        for family in FAMILIES
-    ]
-    rates = [
-        Figure("external", f"{variant}, {mode}, {family}", "1/s", tuple(values))
-        for (variant, mode, family), values in sorted(samples.items())
-    ]
-    return compared + rates
+    return compare("external", _comparisons(), samples)
 
 
 def _build(folder: Path, stack: ExitStack, program: Path, cpu: str) -> Ways:

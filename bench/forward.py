@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,28 @@ def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Fig
     ]
     rates = [
         Figure("forward", f"{VARIANTS[variant]}, TCP {mode}, {family}", MODES[mode], tuple(values))
+        for (variant, mode, family), values in sorted(samples.items())
+    ]
+    return compared + rates
+
+
+def compare(
+    group: str, comparisons: Iterable[Comparison], samples: Mapping[tuple[str, str, str], Sequence[float]]
+) -> list[Figure]:
+    """Of variants that are named as they are shown: the ratios of rates, then the rates themselves. Pure."""
+    compared = [
+        Figure(
+            group,
+            f"{c.ours} / {c.baseline}, {c.mode}, {family}",
+            "×",
+            ratios(samples[c.ours, c.mode, family], samples[c.baseline, c.mode, family]),
+            c.target,
+        )
+        for c in comparisons
+        for family in FAMILIES
+    ]
+    rates = [
+        Figure(group, f"{variant}, {mode}, {family}", "1/s", tuple(values))
         for (variant, mode, family), values in sorted(samples.items())
     ]
     return compared + rates

@@ -14,9 +14,19 @@ from pathlib import Path
 import msgspec
 
 from bench import baselines, namespaces, nodes, objects, verdict_maps
-from bench.forward import FAMILIES, MILLISECONDS, PATIENCE, PORT, Comparison, Samples, compile_program, serve
+from bench.forward import (
+    FAMILIES,
+    MILLISECONDS,
+    PATIENCE,
+    PORT,
+    Comparison,
+    Samples,
+    compare,
+    compile_program,
+    serve,
+)
 from bench.nodes import Node
-from bench.statistics import Figure, ratios
+from bench.statistics import Figure
 from tulle.errors import LabError
 from tulle.kernel import netns
 from tulle.kube.cache import Change
@@ -143,22 +153,7 @@ def _refused(refusals: Refusals) -> list[Figure]:
 
 def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Figure]:
     """The ratios that were promised, then the rates that they come from. Pure."""
-    compared = [
-        Figure(
-            "services",
-            f"{c.ours} / {c.baseline}, {c.mode}, {family}",
-            "×",
-            ratios(samples[c.ours, c.mode, family], samples[c.baseline, c.mode, family]),
-            c.target,
-        )
-        for c in _comparisons()
-        for family in FAMILIES
-    ]
-    rates = [
-        Figure("services", f"{variant}, {mode}, {family}", "1/s", tuple(values))
-        for (variant, mode, family), values in sorted(samples.items())
-    ]
-    return compared + rates
+    return compare("services", _comparisons(), samples)
 
 
 def _build(folder: Path, stack: ExitStack, program: Path, cpu: str) -> dict[str, Way]:
