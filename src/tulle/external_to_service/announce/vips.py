@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from tulle.external_to_service.announce.ways import L2, is_given, way
+from tulle.external_to_service.pools.claim import CLASS
 from tulle.kube.resources import Key
 from tulle.model.address import Address, Interface, Network, from_bytes, parse_lenient
 from tulle.model.announcing import AnnouncedPool
@@ -26,7 +27,6 @@ from tulle.model.services import EndpointSlice, Service
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 """A label of Nodes (S-75); any value does."""
-OUR_CLASS = "tulle.dev/lb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def find_vips(
 
 def addresses_of(service: Service) -> set[Address]:
     """The addresses that nodes are to answer for, for this Service."""
-    if service.spec.type != "LoadBalancer" or service.spec.load_balancer_class not in (None, OUR_CLASS):
+    if service.spec.type != "LoadBalancer" or service.spec.load_balancer_class not in (None, CLASS):
         return set()
     told = service.status.load_balancer.ingress or ()
     raw = (parse_lenient(each.ip) for each in told if each.ip and each.ip_mode in (None, "VIP"))
