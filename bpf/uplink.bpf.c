@@ -11,14 +11,14 @@
 #include "lib/packet.h"
 #include "lib/verdict.h"
 
-/* To a Pod here, or into the cluster by this node, or into the node itself. */
-static __always_inline struct verdict let_in(struct __sk_buff *skb, struct packet *p)
+/* To the Pod `local` or, if that is NULL, into the cluster by this node, or into the node itself. */
+static __always_inline struct verdict let_in(struct __sk_buff *skb, struct packet *p, const struct endpoint *local)
 {
 	struct verdict verdict = pass(REASON_STACK);
 
-	if (!bpf_map_lookup_elem(&endpoints, &p->flow.destination))
+	if (!local)
 		return enter(skb, p);
-	deliver(skb, p, &verdict);
+	deliver(skb, p, local, false, &verdict);
 	return verdict;
 }
 
@@ -60,39 +60,6 @@ __noinline int look_inside(struct __sk_buff *skb, struct packet *p, struct arriv
 	return true;
 }
 
-static __always_inline bool take_out(struct __sk_buff *skb, struct packet *p)
-{
-	if (!decapsulate(skb, p))
-		return false;
-	move_up(p, INNER_FRAME);
-	return true;
-}
-
-/* A frame for a Pod here, from another node or its Pods. */
-__noinline int deliver_frame(struct __sk_buff *skb, struct packet *p, struct verdict *verdict)
-{
-	struct endpoint *local;
-	struct known known;
-	enum reason reason;
-
-	if (!p || !verdict)
-		return 0;
-	local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	if (!local)
-		return 0;
-	look_up(skb, p, &known);
-	if (needs_stack(p, &known, &reason)) {
-		*verdict = pass(reason);
-		return 0;
-	}
-	if (!take_out(skb, p))
-		return 0;
-	if (!translate_known(skb, p, &known))
-		see_untranslated(p);
-	*verdict = hand_in(skb, p, local);
-	return 0;
-}
-
 /* Whatever is wrong with a frame is left to the VXLAN device and from_overlay, who drop it with a reason. */
 static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct packet *p)
 {
@@ -102,7 +69,7 @@ static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct 
 	if (!look_inside(skb, p, &arrival))
 		return verdict;
 	if (!is_between_nodes(p)) {
-		deliver_frame(skb, p, &verdict);
+		deliver(skb, p, bpf_map_lookup_elem(&endpoints, &p->flow.destination), true, &verdict);
 		return verdict;
 	}
 	if (bpf_skb_load_bytes(skb, INNER_FRAME, &arrival.target, sizeof(arrival.target)) || !take_out(skb, p))
@@ -117,6 +84,7 @@ static __always_inline struct verdict judge_vxlan(struct __sk_buff *skb, struct 
 static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, struct packet *p)
 {
 	enum parsed parsed = parse(skb, p);
+	struct endpoint *local;
 
 	if (answer_announced(skb, p, parsed))
 		return (struct verdict){ TC_ACT_REDIRECT, REASON_ANNOUNCED };
@@ -124,13 +92,11 @@ static __always_inline struct verdict judge_from_uplink(struct __sk_buff *skb, s
 		return pass(REASON_STACK);
 	if (is_plain_vxlan(skb, p))
 		return judge_vxlan(skb, p);
-
 	if (is_link_local(&p->flow.destination))
 		return pass(REASON_STACK);
-	if (!bpf_map_lookup_elem(&endpoints, &p->flow.destination))
-		return enter(skb, p);
-	if (find_remote(&p->flow.source))
-		return let_in(skb, p);
+	local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	if (!local || find_remote(&p->flow.source))
+		return let_in(skb, p, local);
 	see_untranslated(p); /* the client may have come by a Service from the same port before */
 	return pass(REASON_STACK);
 }
@@ -191,7 +157,7 @@ static __always_inline struct verdict judge_from_overlay(struct __sk_buff *skb, 
 	remote = find_remote(&p->flow.source);
 	if (!remote || !same_address(&remote->way.node, &arrival.node))
 		return drop(DROP_OVERLAY_SENDER);
-	return let_in(skb, p);
+	return let_in(skb, p, bpf_map_lookup_elem(&endpoints, &p->flow.destination));
 }
 
 SEC("tc")

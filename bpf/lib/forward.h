@@ -115,23 +115,34 @@ static __always_inline bool needs_stack(const struct packet *p, const struct kno
 	return true;
 }
 
-/* To a Pod of this node, from where nothing but a Pod of ours could be meant. */
-__noinline int deliver(struct __sk_buff *skb, struct packet *p, struct verdict *verdict)
+/* Takes the overlay's headers off a frame; false, and no change, if it cannot. */
+static __always_inline bool take_out(struct __sk_buff *skb, struct packet *p)
 {
-	struct endpoint *local;
+	if (!decapsulate(skb, p))
+		return false;
+	move_up(p, INNER_FRAME);
+	return true;
+}
+
+/*
+ * To a Pod of this node, `local` (NULL: it is none), from where nothing but a Pod of ours could be meant. `framed`: it is still inside the
+ * overlay's headers, and stays there, with no change, if it is not for the short cut.
+ */
+__noinline int deliver(struct __sk_buff *skb, struct packet *p, const struct endpoint *local, bool framed,
+		       struct verdict *verdict)
+{
 	struct known known;
 	enum reason reason;
 
-	if (!p || !verdict)
-		return 0;
-	local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	if (!local)
+	if (!p || !local || !verdict)
 		return 0;
 	look_up(skb, p, &known);
 	if (needs_stack(p, &known, &reason)) {
 		*verdict = pass(reason);
 		return 0;
 	}
+	if (framed && !take_out(skb, p))
+		return 0;
 	if (!translate_known(skb, p, &known))
 		see_untranslated(p);
 	*verdict = hand_in(skb, p, local);

@@ -62,17 +62,26 @@ __noinline int send_out(struct __sk_buff *skb, const struct packet *p)
 	}
 }
 
+/* To a Pod, or another node: whether the destination is one of these. */
+static __always_inline bool send_inside(struct __sk_buff *skb, const struct packet *p, struct verdict *verdict)
+{
+	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
+	struct remote *remote = local ? NULL : find_remote(&p->flow.destination);
+
+	if (local)
+		*verdict = hand_in(skb, p, local);
+	else if (remote)
+		*verdict = send_to_node(skb, p, remote);
+	return local || remote;
+}
+
 /* To the client of a Service, wherever it is. */
 static __always_inline struct verdict answer(struct __sk_buff *skb, const struct packet *p)
 {
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	struct remote *remote;
+	struct verdict verdict;
 
-	if (local)
-		return hand_in(skb, p, local);
-	remote = find_remote(&p->flow.destination);
-	if (remote)
-		return send_to_node(skb, p, remote);
+	if (send_inside(skb, p, &verdict))
+		return verdict;
 	if (is_own(&p->flow.destination))
 		return pass(REASON_SERVICE);
 	return (struct verdict){ send_out(skb, p), REASON_ANSWERED };
@@ -84,14 +93,10 @@ static __always_inline struct verdict answer(struct __sk_buff *skb, const struct
  */
 static __always_inline struct verdict ask(struct __sk_buff *skb, const struct packet *p, __u32 mark)
 {
-	struct endpoint *local = bpf_map_lookup_elem(&endpoints, &p->flow.destination);
-	struct remote *remote;
+	struct verdict verdict;
 
-	if (local)
-		return hand_in(skb, p, local);
-	remote = find_remote(&p->flow.destination);
-	if (remote)
-		return send_to_node(skb, p, remote);
+	if (send_inside(skb, p, &verdict))
+		return verdict;
 	if (mark && !is_own(&p->flow.destination))
 		skb->mark = mark;
 	return pass(REASON_SERVICE);
