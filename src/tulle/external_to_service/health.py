@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tulle.model.address import Address, parse_lenient
-from tulle.model.services import Endpoint, EndpointSlice, Service
+from tulle.model.services import FAMILIES, Endpoint, EndpointSlice, Service
 from tulle.telemetry.http import JSON, Reply
 from tulle.telemetry.listeners import Place
 
 Key = tuple[str, str]
-_FAMILIES = {"IPv4": 4, "IPv6": 6}
 
 
 class HealthCheck(NamedTuple):
@@ -34,7 +33,7 @@ def health_check(service: Service, slices: Iterable[EndpointSlice], node: str) -
         return None
     found: dict[int, set[bytes]] = {_family(text): set() for text in spec.cluster_ips or (spec.cluster_ip,)}
     for each in slices:
-        ready = found.get(_FAMILIES.get(each.address_type, 0))
+        ready = found.get(FAMILIES.get(each.address_type, 0))
         if ready is not None and _has_port(each):
             ready.update(_ready_here(each.endpoints or (), node))
     counts = {family: len(addresses) for family, addresses in found.items()}

@@ -15,6 +15,9 @@ from msgspec.structs import force_setattr
 
 from tulle.model.objects import Condition, ObjectMeta
 
+FAMILIES = {"IPv4": 4, "IPv6": 6}
+"""The IP versions by the words of ``ipFamilies`` and ``addressType``; FQDN is none (S-05)."""
+
 
 def share(value: msgspec.Struct, *fields: str) -> None:
     """What many objects say in the same words (namespaces, nodes, policies) is in memory once."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tulle.model.services import READY, Endpoint, EndpointSlice, Hint
+from tulle.model.services import FAMILIES, READY, Endpoint, EndpointSlice, Hint
 from tulle.pod_to_service.addresses import read_address
 from tulle.pod_to_service.categorize import Location, Standing
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Problem
 
-FAMILIES = {"IPv4": 4, "IPv6": 6}
-"""The families by ``addressType``; FQDN is none (S-05)."""
 NO_NAMES: frozenset[str] = frozenset()
 HERE, ELSEWHERE = Standing(True, True, False, True), Standing(True, True, False, False)
 

@@ -23,9 +23,7 @@ from tulle.kube.resources import Key
 from tulle.model.address import Network, host_network
 from tulle.model.announcing import AnnouncedPool
 from tulle.model.bgp import LOAD_BALANCERS
-from tulle.model.services import Endpoint, EndpointSlice, Service
-
-_FAMILIES = {"IPv4": 4, "IPv6": 6}
+from tulle.model.services import FAMILIES, Endpoint, EndpointSlice, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +121,7 @@ class Announced:
         return any(changed)
 
     def _put(self, owner: Key, name: str, each: EndpointSlice) -> None:
-        family = _FAMILIES.get(each.address_type)
+        family = FAMILIES.get(each.address_type)
         if family is None:
             self._forget(owner, name)
             return

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from tulle.model.address import Address
 from tulle.model.balancing import BalancedService, FullMeta
+from tulle.model.services import FAMILIES
 
 CLASS = "tulle.dev/lb"
 """Our ``loadBalancerClass``."""
@@ -14,8 +15,6 @@ ADDRESSES = "tulle.dev/load-balancer-ips"
 """Annotation: the addresses asked for, divided by commas; it stands over ``spec.loadBalancerIP``."""
 SHARE = "tulle.dev/share-ip"
 """Annotation: Services with the same text may have one address together."""
-
-_VERSIONS = {"IPv4": 4, "IPv6": 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def is_ours(service: BalancedService, require_class: bool) -> bool:
 def claim_of(service: BalancedService) -> Claim:
     """Never raises: what cannot be right about a request is in ``flaw``."""
     spec, annotations = service.spec, service.metadata.annotations or {}
-    versions = tuple(_VERSIONS[family] for family in spec.ip_families or ("IPv4",) if family in _VERSIONS)
+    versions = tuple(FAMILIES[family] for family in spec.ip_families or ("IPv4",) if family in FAMILIES)
     requested, flaw = _requested(service.metadata, spec.load_balancer_ip)
     return Claim(
         key=service.metadata.key,
