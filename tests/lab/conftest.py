@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from secrets import token_hex
 
 import pytest
@@ -11,6 +12,7 @@ import pytest_asyncio
 from balancer import Balancer, until
 from livelab import NODES, Cluster, Pods, cluster
 
+from tulle.errors import NotFound
 from tulle.kube.client import Client
 from tulle.kube.resources import NAMESPACES, PODS, SERVICES
 
@@ -43,7 +45,8 @@ async def pods(client: Client) -> AsyncIterator[Pods]:
     yield Pods(client, namespace)
     await client.delete(NAMESPACES, namespace)
     for pod in (await client.list(PODS, namespace)).items:
-        await client.delete(PODS, pod["metadata"]["name"], namespace, grace_period_seconds=0)
+        with suppress(NotFound):  # the namespace's end takes its Pods with it
+            await client.delete(PODS, pod["metadata"]["name"], namespace, grace_period_seconds=0)
 
 
 @pytest_asyncio.fixture
