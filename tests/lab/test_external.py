@@ -278,7 +278,7 @@ async def test_a_connection_survives_the_move_of_its_address_to_another_node(doo
             await doors.until("world", "tcp", vip, 80, {"L", "R"})
             with ExitStack() as stack:
                 line = on_host(doors.lab, "world", "converse", vip, "81")
-                held = [stack.enter_context(speaking(doors.lab, line, "ready")) for _ in range(12)]
+                held = [stack.enter_context(speaking(doors.lab, line, "ready")) for _ in range(30)]
                 names = [await asyncio.to_thread(say) for say in held]
                 assert set(names) == {"L", "R"}
                 for node in (second, first):

@@ -263,7 +263,7 @@ def test_a_flow_survives_when_its_address_moves(scene: Scene) -> None:
     vip = VIPS[scene.family]
     scene.apply(scene.plan(*[scene.serve(pod, name, "tcp-lines") for pod, name in names], vip=vip))
     scene.route(vip, scene.here)
-    clients = [scene.converse(vip) for _ in range(8)]
+    clients = [scene.converse(vip) for _ in range(30)]
     first = [say(client) for client in clients]
     assert set(first) == {"near", "far"}
     for node in (scene.there, scene.here) * 2:
