@@ -249,7 +249,7 @@ static __always_inline void count_hit(__u32 service)
 	__u64 *hits = bpf_map_lookup_elem(&service_hits, &service);
 
 	if (hits)
-		*hits += 1;
+		__sync_fetch_and_add(hits, 1);
 }
 
 /*

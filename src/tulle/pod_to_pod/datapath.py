@@ -348,14 +348,10 @@ class Pinned:
         """One of the maps, with values of ``value_size`` bytes."""
         return bpf_maps.open_map(self._maps / name, value_size)
 
-    def open_per_cpu(self, name: str, value_size: int) -> bpf_maps.Map:
-        """The same for a map that has a value for each CPU."""
-        return bpf_maps.open_per_cpu(self._maps / name, value_size)
-
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         size = len(self.contract.pack("counter"))
-        return _counts(self.open_per_cpu("counters", size), self.contract)
+        return _counts(bpf_maps.open_per_cpu(self._maps / "counters", size), self.contract)
 
     def remotes(self) -> Iterator[tuple[str, str, str]]:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class ServiceMaps:
             "own_addresses": pinned.open("own_addresses", 4),
             "service_cidrs": pinned.open("service_cidrs", 1),
         }
-        self._hits = pinned.open_per_cpu("service_hits", 8)
+        self._hits = pinned.open("service_hits", 8)
 
     def read(self) -> KernelSide:
         """As they stand now; a change that happens meanwhile may be seen by half."""
@@ -91,8 +91,7 @@ class ServiceMaps:
         )
 
     def _hits_of(self, index: int) -> int:
-        raw = self._hits.get(self._entries.number(index)) or b""
-        return sum(struct.unpack(f"={len(raw) // 8}Q", raw))
+        return int.from_bytes(self._hits.get(self._entries.number(index)) or b"", sys.byteorder)
 
     def _cidrs(self, table: Map) -> list[Network]:
         layout = self._contract.layout("prefix")
