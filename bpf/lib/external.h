@@ -72,6 +72,20 @@ __noinline int choose_alike(__u32 service, const struct flow *flow, struct selec
 	return choose(service, &flow->source, flow, selection);
 }
 
+/*
+ * What open_outside() says of a flow that it has only noted: enter() hands it over, as one that is known, where more of
+ * the stack is left.
+ */
+static __always_inline struct verdict hand_over_next(void)
+{
+	return pass(REASON_HANDED_OVER);
+}
+
+static __always_inline bool is_handed_over_next(const struct verdict *verdict)
+{
+	return verdict->action == TC_ACT_UNSPEC && verdict->reason == REASON_HANDED_OVER;
+}
+
 /* A new flow from outside, and whom it goes to. */
 static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct packet *p,
 						   const struct selection *selection)
@@ -79,17 +93,15 @@ static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct
 	struct flow_state state = { .becomes = p->flow, .kind = FLOW_TRANSLATED };
 	const struct address *backend = &selection->backend.address;
 	bool elsewhere = !bpf_map_lookup_elem(&endpoints, backend) && find_remote(backend);
-	struct verdict verdict = drop(DROP_SERVICE_SNAT);
 
 	lead_to(&state, selection);
 	if (elsewhere && external_traffic != EXTERNAL_SNAT) {
 		state.kind = FLOW_HANDED_OVER;
 		note_flow(&p->flow, &state);
-		hand_over(skb, p, &state.becomes, &verdict);
-		return verdict;
+		return hand_over_next();
 	}
 	if (elsewhere && has_ports(p) && !take_source(&p->flow, &state.becomes))
-		return verdict;
+		return drop(DROP_SERVICE_SNAT);
 	if (!elsewhere && has_ports(p))
 		find_port(&p->flow, &state.becomes);
 	note_flow(&p->flow, &state);
@@ -210,7 +222,10 @@ static __always_inline struct verdict enter(struct __sk_buff *skb, struct packet
 
 	if (p->hop_limit <= 1)
 		return pass(REASON_HOP_LIMIT);
-	if (!enter_known(skb, p, &verdict))
-		enter_new(skb, p, &verdict);
+	if (enter_known(skb, p, &verdict))
+		return verdict;
+	enter_new(skb, p, &verdict);
+	if (is_handed_over_next(&verdict) && !enter_known(skb, p, &verdict))
+		return drop(DROP_SERVICE_FLOW);
 	return verdict;
 }
