@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import msgspec
 
 from tulle.agent import cni
 from tulle.agent.host_ports.node_ports import NodePorts
-from tulle.agent.host_ports.plan import plan_host_ports, table_key, udp_ends
+from tulle.agent.host_ports.plan import plan_host_ports, reserved, table_key, udp_ends
 from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals, taken
 from tulle.agent.report import Reporter
 from tulle.agent.services.table import ServiceTable
@@ -24,7 +24,7 @@ from tulle.model.host_ports import HostPort
 from tulle.model.objects import Pod
 from tulle.model.services import Service
 from tulle.pod_to_pod.store import Attachment, AttachmentStore
-from tulle.pod_to_service.plan import Problem
+from tulle.pod_to_service.plan import Frontend, Problem
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class HostPorts:
     """The host ports of this node's Pods; whoever came first has a port.
 
     What the runtime asks for is a matter of ADD, which fails on a conflict. What only the Pod's spec says is
-    served as far as it can be, and the rest is told in Events on the Pod.
+    served as far as it can be, and the rest is told in Events on the Pod. ``reserve`` is told of those that
+    have an address of their own, whenever there are others.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class HostPorts:
         pods: Informer[Pod],
         services: Informer[Service],
         reporter: Reporter,
+        reserve: Callable[[Mapping[Frontend, str]], None],
     ) -> None:
         self._store = store
         self._table = table
         self._pods = pods
         self._reporter = reporter
+        self._reserve = reserve
         self._claims = Claims()
         self._known: dict[_Owner, Attachment] = {}
         self._refused: dict[_Owner, tuple[Fault, ...]] = {}
@@ -94,6 +97,7 @@ class HostPorts:
                 self._store.add(attachment)
         if attachment.host_ports:
             self._table.apply({table_key(attachment): plan_host_ports(attachment)})
+            self._reserve(reserved(self._known.values()))
         if attachment.host_ports or attachment.key in self._refused:
             self._news.set()
         return attachment
@@ -143,6 +147,7 @@ class HostPorts:
         except KernelError as error:
             log.error("host ports of %s: %s", known.owner, error)
         self._claims.give_up(known.key, _entries(known))
+        self._reserve(reserved(self._known.values()))
         self._news.set()
         for waiting in self._refused:
             self._ask_again((self._known[waiting].namespace, self._known[waiting].pod))
