@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,9 @@ from nodes import Node, Pod
 from services import ip_of
 from status_of import status
 from test_service_status_agrees import wait_for
+
+from tulle.errors import KernelError
+from tulle.pod_to_pod.datapath import Pinned
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
 PATIENCE = 15.0  # seconds
@@ -183,6 +187,24 @@ def test_a_services_address_with_the_same_port_is_an_event_on_the_service(follow
     assert "belongs to Pod default/node-1-web" in status(node), "and that is no difference"
     node.call("DEL", web)
     until(node, address, 8090, "node")
+
+
+def test_a_full_table_is_an_event_and_is_tried_again(followed: tuple[Node, Api]) -> None:
+    """The Pod's ADD does not fail for what only its spec says."""
+    node, api = followed
+    table = Pinned(node.bpffs).open("frontends", 12)
+    junk = [number.to_bytes(20, "little") for number in range(1, table.most + 1)]
+    try:
+        with pytest.raises(KernelError):
+            table.update_all(junk, [bytes(12)] * len(junk))
+        apply_pod(api, node, "web", port(8080))
+        serve(node.add("web"), "web")
+        event_on(api, node, "web", "spec.containers[0].ports[0].hostPort", "Service table is full")
+        assert asked(node, "127.0.0.1", 8080) == "ConnectionRefusedError"
+        table.discard_all(junk)
+        until(node, "127.0.0.1", 8080, "web")
+    finally:
+        os.close(table.fd)
 
 
 def test_the_next_agent_knows_them_without_the_api(followed: tuple[Node, Api]) -> None:
