@@ -51,9 +51,6 @@ class Statistics:
             _REQUEST,
         )
         self.failed = Gauge(registry, "tulle_services_failed", "Services that could not be written.").cell()
-        self.ended = Counter(
-            registry, "tulle_udp_sockets_ended_total", "UDP sockets ended, their backend being gone."
-        ).cell()
         way = ("hook", "reason")
         self._packets = Counter(registry, "tulle_packets_total", "Packets, and what became of them.", way)
         self._bytes = Counter(registry, "tulle_bytes_total", "The same in bytes.", way)
