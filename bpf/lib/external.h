@@ -37,13 +37,6 @@ static __always_inline struct verdict refuse_outside(struct __sk_buff *skb, stru
 
 #define SNAT_FIRST_PORT 61000 /* behind those that the kernel gives out by itself, and that masquerading uses */
 #define SNAT_PORTS 4536
-#define SNAT_TRIES 16
-#define SNAT_IDLE 7440 /* seconds: an idle TCP connection must be kept at least that long (RFC 5382, REQ-5) */
-
-static __always_inline bool is_idle(const struct flow_state *state, __u8 protocol)
-{
-	return seconds_since(state->used) > (protocol == IPPROTO_UDP ? FLOW_IDLE : SNAT_IDLE);
-}
 
 /* Gives the flow this node as its source, and a port that none of the backend's other flows has; false: all are taken. */
 __noinline int take_source(const struct flow *flow, struct flow *becomes)
@@ -54,7 +47,7 @@ __noinline int take_source(const struct flow *flow, struct flow *becomes)
 	if (!flow || !becomes)
 		return false;
 	becomes->source = own_address(is_ipv4_mapped(&flow->source));
-	for (int i = 0; i < SNAT_TRIES; i++) {
+	for (int i = 0; i < PORT_TRIES; i++) {
 		becomes->source_port = bpf_htons(SNAT_FIRST_PORT + bpf_get_prandom_u32() % SNAT_PORTS);
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);

@@ -148,14 +148,22 @@ static __always_inline bool is_back(const struct flow *back, const struct flow *
 	       back->source_port == flow->destination_port && back->destination_port == flow->source_port;
 }
 
-#define PORT_TRIES 8
-#define FIRST_PORT 32768
-#define PORTS 28232 /* as many as the kernel gives out by itself */
+#define CONNECTION_IDLE 7440 /* seconds: an idle TCP connection must be kept at least that long (RFC 5382, REQ-5) */
+
+static __always_inline bool is_idle(const struct flow_state *state, __u8 protocol)
+{
+	return seconds_since(state->used) > (protocol == IPPROTO_UDP ? FLOW_IDLE : CONNECTION_IDLE);
+}
+
+#define PORT_TRIES 16
+#define FIRST_PORT 1024
+#define PORTS 64512 /* all that need no privilege: a client has used up its own ephemeral ones soon */
 
 /*
  * From one port a client may reach one backend by two Services at once, and the backend could not tell the two
  * flows apart. The later one gets another port then, as connection tracking does (S-53). Where it finds none,
- * it takes the answers.
+ * it takes the answers. A port that an earlier connection had is better left alone: the backend may remember it for
+ * a minute, and take the new one's SYN for an old packet (PAWS, RFC 7323).
  */
 __noinline int find_port(const struct flow *flow, struct flow *becomes)
 {
@@ -167,7 +175,8 @@ __noinline int find_port(const struct flow *flow, struct flow *becomes)
 	for (int i = 0; i < PORT_TRIES; i++) {
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
-		if (!taken || taken->kind == FLOW_OF_STACK || is_back(&taken->becomes, flow))
+		if (!taken || taken->kind == FLOW_OF_STACK || is_back(&taken->becomes, flow) ||
+		    is_idle(taken, flow->protocol))
 			return 0;
 		becomes->source_port = bpf_htons(FIRST_PORT + bpf_get_prandom_u32() % PORTS);
 	}

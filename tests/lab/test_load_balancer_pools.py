@@ -110,6 +110,19 @@ def test_requests_and_what_is_wrong_with_them(world: World) -> None:
     assert "spec.ipFamilies has only IPv4" in world.said("asked-d", "InvalidRequest")[0]["message"]
 
 
+def test_external_addresses_are_not_given_and_named_where_they_were_given_before(world: World) -> None:
+    world.service("outer-a", type="ClusterIP", externalIPs=["203.0.113.240"])
+    world.pool("outer", "203.0.113.240/31")
+    world.service("outer-b", "outer")
+    assert world.ips("outer-b") == ["203.0.113.241"]
+    world.service("outer-a", type="ClusterIP", externalIPs=["203.0.113.241"])
+    said = world.event("Service", "outer-a", "ExternalIPTaken")
+    assert "203.0.113.241 is the load balancer's address of Service default/outer-b" in said
+    world.service("outer-c", "outer")
+    assert world.ips("outer-c") == ["203.0.113.240"], "nobody names it any more"
+    assert world.ips("outer-b") == ["203.0.113.241"]
+
+
 def test_services_share_an_address_on_other_ports(world: World) -> None:
     world.pool("shared", "203.0.113.16/28")
     key = {"tulle.dev/share-ip": "mail"}

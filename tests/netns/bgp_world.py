@@ -294,6 +294,11 @@ class World:
         patch = {"metadata": {"labels": {k.replace("__", "/"): v for k, v in labels.items()}}}
         self.do(lambda client: client.patch(NODES, node, patch))
 
+    def hear_of(self, node: str, ready: str) -> None:
+        """The condition Ready of a Node: True or Unknown."""
+        patch = {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
+        self.do(lambda client: client.patch(NODES, node, patch, subresource="status", kind="strategic"))
+
 
 def end_bird(node: Node) -> None:
     """After its agent: that would start another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
@@ -48,8 +49,10 @@ class Services:
         libc.await_readers()
         self.table.free(garbage)
 
-    def end_stale_sockets(self, pod: Pod, *plans: PortPlan) -> int:
-        """Applies the plans, and ends the Pod's sockets that they leave without a backend; how many."""
+    def end_stale_sockets(self, pod: Pod, *plans: PortPlan) -> Counter[int]:
+        """Applies the plans, and ends the Pod's sockets that they leave without a backend; how many, by IP
+        version.
+        """
         changed = self.table.apply({KEY: plans})
         maps, contract = self._datapath.maps, self._datapath.contract
         stale = find_stale(maps["socket_flows"], contract, self.table.serving(changed))

@@ -89,6 +89,9 @@ def test_s71_what_the_kernel_counts(shared: Cluster) -> None:
     keys = list(Pinned(node.bpffs).open("endpoints", 12).keys(16))
     assert value(text, "tulle_map_entries", map="endpoints") == len(keys) >= 4
     assert value(text, "tulle_map_max_entries", map="endpoints") == 4096
+    assert value(text, "tulle_map_entries", map="flows") == len(
+        list(Pinned(node.bpffs).open("flows", 72).keys(40))
+    )
     assert value(text, "tulle_bytes_total", hook="from_pod", reason="local_pod") > 8 * 84
     assert 10 < value(text, "process_open_fds") < 500
     assert [labels for (_, labels) in families["tulle_build_info"].samples]

@@ -125,6 +125,25 @@ def test_a_router_that_starts_anew_gets_its_routes_back(world: World) -> None:
     assert all(node.agent and node.agent.poll() is None for node in world.nodes)
 
 
+def test_what_a_silent_node_said_is_unknown_until_it_speaks_again(world: World) -> None:
+    """By the other node's agent; and once: where only the kubelet is silent, the agent's word counts."""
+    start(world)
+    one = world.nodes[0]
+    one.kill_agent()
+    world.hear_of(one.name, "Unknown")
+    eventually(lambda: world.established().startswith("Unknown"), "the condition is unknown")
+    assert world.status()["sessions"][one.name]["state"] == "Unknown"
+    assert "the node is not heard of; it last said: Established" in world.established()
+    one.start_agent()
+    eventually(lambda: world.established() == "True: 2 of 2 nodes", "it speaks again")
+    world.peer(communities=["65000:7"])
+    cidr = str(world.nodes[1].host.pod_cidrs[0])
+    eventually(
+        lambda: "(65000,7)" in world.router.ask("show", "route", "all", cidr), "the other one has looked"
+    )
+    assert world.established() == "True: 2 of 2 nodes"
+
+
 def test_packets_go_on_when_bird_or_the_agent_dies(world: World) -> None:
     """RFC 4724: the router keeps the routes of a BIRD that comes back; one that stays has nothing to do."""
     start(world)

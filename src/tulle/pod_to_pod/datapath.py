@@ -13,12 +13,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from tulle.errors import KernelError
 from tulle.kernel import bpf_maps, bpf_objects, tc
 from tulle.kernel.bpf_maps import RingBuffer
 from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
 from tulle.kernel.btf import Contract
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, from_bytes, from_mapped, mapped_length, to_bytes
+from tulle.pod_to_pod.flow_count import FlowCount, capacity
 from tulle.pod_to_pod.topology import Remote, Transport, Way
 
 log = logging.getLogger(__name__)
@@ -108,11 +110,13 @@ class Datapath:
         self._objects = objects
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
         self.maps = objects[0].maps
+        self._flow_count = _flow_count(maps)
 
     def close(self) -> None:
         """Lets go of programs and maps; what is pinned and attached stays."""
-        for each in self._objects:
-            each.close()
+        for each in (*self._objects, self._flow_count):
+            if each:
+                each.close()
 
     def pod_programs(self, ifindex: int) -> list[Request]:
         """The requests that attach the programs of a Pod to the host's side of its veth."""
@@ -266,6 +270,10 @@ class Datapath:
         """Whatever is not zero, summed over the CPUs."""
         return _counts(self.maps["counters"], self.contract)
 
+    def count_flows(self) -> int | None:
+        """How many flows are remembered; None where the kernel cannot tell."""
+        return self._flow_count.read() if self._flow_count else None
+
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""
         return RingBuffer(
@@ -297,15 +305,20 @@ def _constants(contract: Contract, settings: DatapathSettings) -> dict[str, byte
     }
 
 
+def _flow_count(maps: Path) -> FlowCount | None:
+    """None where the kernel cannot tell: nothing else depends on that."""
+    try:
+        return FlowCount(maps)
+    except KernelError as error:
+        log.warning("flows cannot be counted: %s", error)
+        return None
+
+
 def _flow_table_size(pin: Path, wanted: int) -> int:
     """A table that is there keeps its size, and its flows."""
     if not pin.exists():
         return wanted
-    table = bpf_maps.open_map(pin, 0)
-    try:
-        there = table.most
-    finally:
-        os.close(table.fd)
+    there = capacity(pin)
     if there != wanted:
         log.warning(
             "the flow table has %d entries, not flowTableSize %d: that counts after a reboot, or once "
@@ -347,6 +360,16 @@ class Pinned:
     def open(self, name: str, value_size: int) -> bpf_maps.Map:
         """One of the maps, with values of ``value_size`` bytes."""
         return bpf_maps.open_map(self._maps / name, value_size)
+
+    def count_flows(self) -> int | None:
+        """How many flows are remembered; None where the kernel cannot tell."""
+        found = _flow_count(self._maps)
+        if found is None:
+            return None
+        try:
+            return found.read()
+        finally:
+            found.close()
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""

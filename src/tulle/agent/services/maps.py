@@ -50,7 +50,7 @@ class ServiceMaps:
         self._pinned = pinned
         self._contract = pinned.contract
         self._entries = Entries(pinned.contract)
-        structs = ("affinity", "backend", "client", "lead", "ring_entry")
+        structs = ("affinity", "backend", "client", "flow_state", "lead", "ring_entry")
         size = {name: pinned.contract.layout(name).size for name in structs}
         self._maps = {
             "frontends": pinned.open("frontends", size["lead"]),
@@ -62,6 +62,7 @@ class ServiceMaps:
             "source_ranges": pinned.open("source_ranges", 1),
             "affinities": pinned.open("affinities", size["affinity"]),
             "clients": pinned.open("clients", size["client"]),
+            "flows": pinned.open("flows", size["flow_state"]),
             "own_addresses": pinned.open("own_addresses", 4),
             "service_cidrs": pinned.open("service_cidrs", 1),
         }
@@ -80,6 +81,8 @@ class ServiceMaps:
             "affinities": len(self._maps["affinities"].items(self._contract.layout("affinity_key").size)),
             "clients": len(clients),
         }
+        flows = self._pinned.count_flows()
+        used |= {} if flows is None else {"flows": flows}
         return KernelSide(
             table=table,
             own=_own_addresses(),
