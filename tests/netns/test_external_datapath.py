@@ -187,6 +187,26 @@ def test_a_backend_on_a_nodes_own_network(scene: Scene, how: str, where: str) ->
     assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
 
 
+def node_reached_from_itself(scene: Scene, how: str) -> None:
+    """A node's own network is the backend, and a Pod of it and the node itself come by the other node."""
+    backend = scene.serve(scene.there, "there", how[:3])
+    scene.apply(scene.plan(backend, protocol=how[:3]))
+    for client in (scene.there.add("client"), scene.there):
+        [answer] = scene.ask(how, place=client)
+        assert (answer.get("name"), answer.get("seen")) == ("there", scene.ip(scene.here)), answer
+        assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_node_is_reached_from_itself_by_another_node(scene: Scene, how: str) -> None:
+    """S-37, S-47: the stack sees the node of entry: it would take its own Pod for a forgery."""
+    node_reached_from_itself(scene, how)
+
+
+def test_a_node_is_reached_from_itself_with_answers_straight_from_nodes(straight: Scene) -> None:
+    node_reached_from_itself(straight, "tcp")
+
+
 def test_one_source_port_to_both_nodes(scene: Scene) -> None:
     """Two connections that differ in the node alone stay two for the Pod."""
     scene.apply(scene.plan(scene.serve(scene.far, "far")))
