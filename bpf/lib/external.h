@@ -82,6 +82,7 @@ static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct
 	struct verdict verdict = drop(DROP_SERVICE_SNAT);
 
 	lead_to(&state, selection);
+	state.becomes.source = p->flow.source; /* a client outside that is its own backend is masqueraded */
 	if (elsewhere && external_traffic != EXTERNAL_SNAT) {
 		state.kind = FLOW_HANDED_OVER;
 		note_flow(&p->flow, &state);

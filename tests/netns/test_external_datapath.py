@@ -333,14 +333,15 @@ def test_a_node_in_the_clients_place(hidden: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["tcp", "udp"])
 def test_a_backend_outside_the_cluster(hidden: Scene, how: str) -> None:
-    """An endpoint may have any address: it sees the node, which alone it can answer."""
+    """An endpoint may have any address, the client's, too: it sees the node, which alone it can answer."""
     scene = hidden
     server = scene.world.popen(sys.executable, ENDS, "serve", "outside", how, str(PORT))
     scene.world.children.append(server)
     assert server.stdout and server.stdout.readline() == "ready\n"
     scene.apply(scene.plan(Backend(to_bytes(ip_address(WORLD[scene.family])), PORT), protocol=how))
     client = scene.there.add("client")
-    for place, seen in ((client, scene.ip(scene.here)), (scene.there, scene.ip(scene.here))):
+    for place in (client, scene.there, scene.world):
+        seen = scene.ip(scene.here)
         [answer] = scene.ask(how, place=place)
         assert (answer["name"], answer["seen"]) == ("outside", seen)
         assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
