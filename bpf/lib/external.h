@@ -88,6 +88,7 @@ static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct
 	bool elsewhere = !bpf_map_lookup_elem(&endpoints, backend) && find_remote(backend);
 
 	lead_to(&state, selection);
+	state.becomes.source = p->flow.source; /* a client outside that is its own backend is masqueraded */
 	if (elsewhere && external_traffic != EXTERNAL_SNAT) {
 		state.kind = FLOW_HANDED_OVER;
 		note_flow(&p->flow, &state);

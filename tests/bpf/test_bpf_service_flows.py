@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from cluster import Family, flow
-from packets import ACK, SCTP, SYN, TCP, UDP, sctp, tcp
-from service_scene import BACKEND_PORT, KEY, OTHER_VIPS, PORT, Ends, Scene, backends, reasons
+from cluster import ROUTER_MAC, UPLINK, Family, flow
+from packets import ACK, SCTP, SYN, TCP, UDP, ethernet, sctp, tcp
+from service_scene import BACKEND_PORT, KEY, NODE_MAC, OTHER_VIPS, PORT, Ends, Scene, backends, reasons
 from tests.plans import led_by
 
 from tulle.model.address import Address, to_bytes
@@ -359,6 +359,19 @@ def test_affinity_ends_with_its_timeout(scene: Scene) -> None:
     chosen = set()
     for port in range(50000, 50060):
         chosen.add(opened(scene, port=port))
+        age_affinities(scene, 101)
+    assert chosen == set(two(scene))
+
+
+def test_affinity_from_outside_ends_with_its_timeout(scene: Scene) -> None:
+    """S-60: although a client outside is led alike by each node, for the first time."""
+    sticky(scene, *two(scene))
+    chosen = set()
+    for port in range(50000, 50060):
+        packet = Ends(scene.family.outside, port, scene.vip, PORT).packet(TCP, OPENING[TCP])
+        scene.programs.run("from_uplink", ethernet(NODE_MAC, ROUTER_MAC, packet), UPLINK)
+        [(_, backend, _)] = affinities(scene)
+        chosen.add(backend)
         age_affinities(scene, 101)
     assert chosen == set(two(scene))
 

@@ -187,6 +187,26 @@ def test_a_backend_on_a_nodes_own_network(scene: Scene, how: str, where: str) ->
     assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
 
 
+def node_reached_from_itself(scene: Scene, how: str) -> None:
+    """A node's own network is the backend, and a Pod of it and the node itself come by the other node."""
+    backend = scene.serve(scene.there, "there", how[:3])
+    scene.apply(scene.plan(backend, protocol=how[:3]))
+    for client in (scene.there.add("client"), scene.there):
+        [answer] = scene.ask(how, place=client)
+        assert (answer.get("name"), answer.get("seen")) == ("there", scene.ip(scene.here)), answer
+        assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_node_is_reached_from_itself_by_another_node(scene: Scene, how: str) -> None:
+    """S-37, S-47: the stack sees the node of entry: it would take its own Pod for a forgery."""
+    node_reached_from_itself(scene, how)
+
+
+def test_a_node_is_reached_from_itself_with_answers_straight_from_nodes(straight: Scene) -> None:
+    node_reached_from_itself(straight, "tcp")
+
+
 def test_one_source_port_to_both_nodes(scene: Scene) -> None:
     """Two connections that differ in the node alone stay two for the Pod."""
     scene.apply(scene.plan(scene.serve(scene.far, "far")))
@@ -313,14 +333,15 @@ def test_a_node_in_the_clients_place(hidden: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["tcp", "udp"])
 def test_a_backend_outside_the_cluster(hidden: Scene, how: str) -> None:
-    """An endpoint may have any address: it sees the node, which alone it can answer."""
+    """An endpoint may have any address, the client's, too: it sees the node, which alone it can answer."""
     scene = hidden
     server = scene.world.popen(sys.executable, ENDS, "serve", "outside", how, str(PORT))
     scene.world.children.append(server)
     assert server.stdout and server.stdout.readline() == "ready\n"
     scene.apply(scene.plan(Backend(to_bytes(ip_address(WORLD[scene.family])), PORT), protocol=how))
     client = scene.there.add("client")
-    for place, seen in ((client, scene.ip(scene.here)), (scene.there, scene.ip(scene.here))):
+    for place in (client, scene.there, scene.world):
+        seen = scene.ip(scene.here)
         [answer] = scene.ask(how, place=place)
         assert (answer["name"], answer["seen"]) == ("outside", seen)
         assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
