@@ -13,6 +13,7 @@ from typing import Any
 import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 from loads import ENDS, MOUNT, in_pod, load, offer_ends, speaking, until
+from tests import ends
 
 from tulle.kube.client import Client
 from tulle.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
@@ -67,9 +68,11 @@ class Scene:
         found = made["spec"]["clusterIPs"]
         return {"IPv6" if ":" in address else "IPv4": address for address in found}
 
-    async def asked(self, place: str, address: str, times: int = 24) -> list[str]:
+    async def asked(
+        self, place: str, address: str, times: int = 24, patience: float = ends.PATIENCE
+    ) -> list[str]:
         """Who answered, or why nobody did."""
-        words = (*ENDS, "ask", "tcp", address, "80", str(times), "64")
+        words = (*ENDS, "ask", "tcp", address, "80", str(times), "64", str(patience))
         lines = (await self.pods.run(f"client-{place}", *words)).splitlines()
         return [(a := json.loads(line)).get("name") or a["error"] for line in lines]
 
@@ -173,9 +176,9 @@ async def test_endpoint_categories(scene: Scene, client: Client) -> None:
         policy = {"spec": {"internalTrafficPolicy": said.get("policy", "Cluster")}}
         await client.patch(SERVICES, "by-hand", policy, scene.pods.namespace)
         for place in MODES:
-            times = 1 if wanted == SILENCE else 24
+            how_often = (1, ends.SILENCE) if wanted == SILENCE else (24, ends.PATIENCE)
             async with asyncio.timeout(PATIENCE):
-                while (found := set(await scene.asked(place, address, times))) != wanted:
+                while (found := set(await scene.asked(place, address, *how_often))) != wanted:
                     assert found, (name, place)
 
 

@@ -255,6 +255,8 @@ def test_a_router_of_the_same_as_over_ipv6(world: World) -> None:
 def test_status_needs_neither_agent_nor_api(world: World) -> None:
     start(world)
     node = world.nodes[0]
+    for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
+        eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, "it is announced")
     node.kill_agent()
     (node.folder.parent / "kubeconfig").write_text(NOBODY)
     [session] = json.loads(run_status(node, "-o", "json").stdout)["bgp"]

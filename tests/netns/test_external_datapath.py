@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from nodes import Node, Place, Pod
 from services import Services, ip_of
+from tests.ends import PATIENCE, SILENCE
 
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
@@ -107,9 +108,10 @@ class Scene:
         port: int = NODE_PORT,
         times: int = 1,
         size: int = 64,
+        patience: float = PATIENCE,
     ) -> list[dict[str, Any]]:
         address = to or self.ip(self.here)
-        numbers = map(str, (port, times, size))
+        numbers = map(str, (port, times, size, patience))
         done = (place or self.world).run(sys.executable, ENDS, "ask", how, address, *numbers)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -208,7 +210,7 @@ def test_a_pod_of_another_node_is_outside(scene: Scene, how: str) -> None:
             scene.serve(scene.near, "near", how), protocol=how, outside=Traffic.LOCAL, local=nobody_here
         )
     )
-    [answer] = scene.ask(how, place=client)
+    [answer] = scene.ask(how, place=client, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
@@ -234,7 +236,7 @@ def test_whoever_is_on_the_node_is_inside(scene: Scene, how: str) -> None:
         assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
     [answer] = scene.ask(how, place=scene.here)
     assert (answer["name"], answer["peer"]) == ("far", [scene.ip(scene.here), NODE_PORT])
-    [answer] = scene.ask(how)
+    [answer] = scene.ask(how, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
@@ -245,7 +247,7 @@ def test_without_endpoints(scene: Scene, how: str) -> None:
     [answer] = scene.ask(how)
     assert answer["error"] == "ConnectionRefusedError"
     scene.apply(scene.plan(protocol=how, outside=Traffic.LOCAL, local=Choice((), (), OnEmpty.DROP)))
-    [answer] = scene.ask(how)
+    [answer] = scene.ask(how, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
