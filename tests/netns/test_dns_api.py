@@ -36,7 +36,7 @@ class Api:
         self._log = (node.folder / "api.log").open("ab")
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
         log = node.folder / "api.log"
-        eventually(lambda: "listening on" in log.read_text(), "the API listens", 30)
+        eventually(lambda: "listening on" in log.read_text(), "the API listens")
 
     def do(self, work: Callable[[Client], Awaitable[Any]]) -> Any:
         """Runs in the node's namespace, to its end."""
@@ -148,7 +148,7 @@ def test_names_follow_their_objects_and_outlive_the_api(node: DnsNode, api: Api)
     api.do(lambda client: client.create(SERVICES, service("kept"), "default"))
     eventually(lambda: short("kept.default.svc.cluster.local"), "the new Service has an address")
     snapshot = node.folder / "state" / "dns.jsonl"
-    eventually(lambda: snapshot.exists() and b'"kept"' in snapshot.read_bytes(), "the snapshot has it", 20)
+    eventually(lambda: snapshot.exists() and b'"kept"' in snapshot.read_bytes(), "the snapshot has it")
     os.kill(api.process.pid, signal.SIGKILL)
     api.process.wait(10)
     before = short("kept.default.svc.cluster.local")

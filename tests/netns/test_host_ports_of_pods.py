@@ -15,7 +15,7 @@ from nodes import Node, Pod
 from services import ip_of
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 Cluster = Callable[..., list[Node]]
 
 
