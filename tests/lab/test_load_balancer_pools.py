@@ -21,8 +21,6 @@ from pool_world import (
 
 from tulle.external_to_service.crds import crds
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
@@ -67,7 +65,7 @@ def test_an_address_of_each_family_its_finalizer_and_its_release(world: World) -
     eventually(
         lambda: world.get("lbp", "both")["status"]["ipv4"] == {"total": 2, "assigned": 1}, "it is counted"
     )
-    world.kubectl("delete", "service", "both-a", "--timeout=20s")
+    world.kubectl("delete", "service", "both-a", "--timeout=90s")
     eventually(lambda: world.get("lbp", "both")["status"]["ipv4"]["assigned"] == 0, "it is free again")
     world.service("both-b", "both", ipFamilyPolicy="SingleStack")
     assert world.ips("both-b") == ["203.0.113.0"]
@@ -136,7 +134,7 @@ def test_services_share_an_address_on_other_ports(world: World) -> None:
         ["203.0.113.17"],
         ["203.0.113.18"],
     ]
-    world.kubectl("delete", "service", "shared-a", "--timeout=20s")
+    world.kubectl("delete", "service", "shared-a", "--timeout=90s")
     assert world.ips("shared-b") == ["203.0.113.16"]
 
 
@@ -191,7 +189,7 @@ def test_a_default_pool_is_for_who_no_selector_names(world: World) -> None:
     world.pool("rest", "203.0.113.160/29", default=True)
     world.said("plain", "Assigned")
     assert world.ips("plain") == ["203.0.113.160"]
-    world.kubectl("delete", "service", "plain", "--timeout=20s")
+    world.kubectl("delete", "service", "plain", "--timeout=90s")
     world.kubectl("delete", "lbp", "rest")
 
 

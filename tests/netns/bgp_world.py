@@ -63,7 +63,7 @@ protocol bgp {name} {{
 """
 
 
-def eventually(condition: Callable[[], Any], what: str, patience: float = 20.0) -> None:
+def eventually(condition: Callable[[], Any], what: str, patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from nodes import FLOWS, Node, Pod
+from nodes import Node, Pod
 from tests.plans import plan_at
 
 from tulle.agent.services.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import Table
 
@@ -26,15 +25,13 @@ class Services:
     """The Service table of a node, and whose sockets are given Services."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._datapath = Datapath(node.bpffs, DatapathSettings(flow_table_size=FLOWS))
+        self._datapath = node.datapath
         self.table = Table(self._datapath.maps, self._datapath.contract)
         self.table.set_cidrs(CIDRS)
 
     def close(self) -> None:
         """Takes the Service out again."""
         self.apply()
-        self._datapath.close()
 
     def set_mode(self, pod: Pod, mode: str) -> None:
         """``socket`` or ``packet``."""

@@ -44,7 +44,7 @@ def start(world: World, **spec: object) -> None:
     world.peer(**spec)
     for node in world.nodes:
         node.start_agent()
-    eventually(lambda: world.established().startswith("True"), "the sessions are up", 40)
+    eventually(lambda: world.established().startswith("True"), "the sessions are up")
 
 
 def both(world: World) -> set[str]:
@@ -63,7 +63,7 @@ def test_routes_lead_to_the_nodes_that_have_endpoints(world: World) -> None:
     world.peer(communities=["65000:100", "65000:1:2"])
     for node in world.nodes:
         for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
-            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}", 60)
+            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}")
     assert world.router.next_hops(VIP4) == set(), "no endpoint, no announcement"
     world.endpoints(one.name, two.name)
     eventually(lambda: world.router.next_hops(VIP4) == {one.ips[0], two.ips[0]}, "ECMP, IPv4")
@@ -267,13 +267,15 @@ def test_a_router_of_the_same_as_over_ipv6(world: World) -> None:
         node.start_agent()
     for node in world.nodes:
         for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
-            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}", 40)
+            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}")
     assert world.router.next_hops(VIP4) == world.router.next_hops(VIP6) == set(), "only what is asked for"
 
 
 def test_status_needs_neither_agent_nor_api(world: World) -> None:
     start(world)
     node = world.nodes[0]
+    for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
+        eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, "it is announced")
     node.kill_agent()
     (node.folder.parent / "kubeconfig").write_text(NOBODY)
     [session] = json.loads(run_status(node, "-o", "json").stdout)["bgp"]
@@ -325,6 +327,6 @@ def test_a_node_without_bird_says_what_to_install(
         patched.setattr(sys, "executable", str(hidden))
         node.start_agent()
     words = "bird is missing: needed for BGP; apt-get install bird2"
-    eventually(lambda: words in world.established(), "the status says so", 40)
+    eventually(lambda: words in world.established(), "the status says so")
     assert any(words in event for event in world.events())
     assert node.call("STATUS")["exit"] == 0, "Pods can be connected"

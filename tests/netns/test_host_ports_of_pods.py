@@ -21,7 +21,7 @@ from tulle.errors import KernelError
 from tulle.pod_to_pod.datapath import Pinned
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 Cluster = Callable[..., list[Node]]
 
 
