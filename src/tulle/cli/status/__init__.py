@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tulle.agent.services.status import ServicesStatus
+    from tulle.agent.services.shown import ServicesStatus
     from tulle.agent.status import NodeStatus
 
 
@@ -63,7 +63,7 @@ def status(
     import asyncio
 
     from tulle.agent import settings
-    from tulle.agent.services.status import one_service
+    from tulle.agent.services.shown import one_service
     from tulle.agent.status import node_status
     from tulle.cli.status import host_ports, node, pools
     from tulle.cli.status import services as services_table
