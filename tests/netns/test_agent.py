@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
+from node_api import Api
 from nodes import Node, Pod, write_snapshot
 
+from tulle.errors import KernelError
 from tulle.kernel import netns
 from tulle.lab.spec import Spec
+from tulle.pod_to_pod.datapath import Pinned
 
 Cluster = Callable[..., list[Node]]
 
@@ -141,6 +145,58 @@ def test_add_with_bad_input_is_refused_and_leaves_nothing(cluster: Cluster, tmp_
         assert answer["code"] == 4 and named in answer["msg"], answer
     assert node.run("ip", "link").stdout == before
     assert len(list((node.folder / "state").glob("boots/*/*.json"))) == 1
+
+
+def test_an_add_that_fails_late_leaves_nothing(cluster: Cluster) -> None:
+    """The link was made already when the kernel has no room to know the Pod's sockets."""
+    [node] = cluster()
+    node.add("a")
+    path = node.folder / "pods" / "late"
+    netns.create(path)
+    late = Pod(path, "late")
+    node.pods.append(late)
+    pinned = Pinned(node.bpffs)
+    clients = pinned.open("clients", pinned.contract.layout("client").size)
+    endpoints = pinned.open("endpoints", pinned.contract.layout("endpoint").size)
+    links, known = node.run("ip", "link").stdout, set(endpoints.keys(16))
+    junk = [number.to_bytes(8, "big") for number in range(1, clients.most + 1)]
+    with suppress(KernelError):  # E2BIG, once it is full
+        clients.update_all(junk, [bytes(clients.value_size)] * len(junk))
+    answer = node.call("ADD", late)
+    assert answer["code"] == 101 and "clients" in answer["msg"], answer
+    assert node.run("ip", "link").stdout == links
+    assert set(endpoints.keys(16)) == known
+    assert len(list((node.folder / "state").glob("boots/*/*.json"))) == 1
+    clients.discard_all(junk)
+    late.result = node.call("ADD", late)
+    assert node.call("CHECK", late, prevResult=late.result)["exit"] == 0
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    [node] = cluster(start=False)
+    plain = tmp_path / "plain"
+    plain.touch()
+    node.start_agent(f"--cni-bin-dir={plain}", wait=False)
+    assert node.agent
+    assert node.agent.wait(20) == 2
+    node.agent = None
+    told = (node.folder / "agent.log").read_text()
+    assert f"tulle: cniBinDir: {plain}: File exists; a folder that can be written to is right" in told
+
+
+def test_a_full_disk_does_not_end_the_agent(cluster: Cluster) -> None:
+    """``nodes.json`` cannot be replaced: a folder has its name while it is written."""
+    [node] = cluster(start=False)
+    api = Api(node, node.folder / "api")
+    try:
+        (node.folder / "state" / "nodes.partial").mkdir()
+        api.apply_node(node)
+        node.start_agent()
+        log = node.folder / "agent.log"
+        eventually(lambda: "nodes.json cannot be written" in log.read_text(), "the log tells of it")
+        assert node.call("STATUS")["exit"] == 0
+    finally:
+        api.close()
 
 
 def test_an_exhausted_cidr_says_so_and_addresses_come_back(cluster: Cluster) -> None:

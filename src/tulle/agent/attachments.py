@@ -1,11 +1,11 @@
-"""Carries out CNI calls: who gets which address, when a link is made, and when both are free again."""
+"""The Pods' links of this node: who gets which address, when a link is made, and when both are free again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +17,11 @@ from tulle.agent import cni
 from tulle.agent.host_ports.claims import HostPorts
 from tulle.agent.monitor import LinkMonitor
 from tulle.agent.services.pod_sockets import PodSockets
-from tulle.errors import AddressError, CniError, KernelError
+from tulle.errors import CniError, KernelError
 from tulle.kernel import netns
 from tulle.kernel.rtnetlink import format_mac
-from tulle.model.address import Network
+from tulle.model.address import Address, Network
+from tulle.model.host_ports import HostPort
 from tulle.pod_to_pod import link
 from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.ipam import Ipam
@@ -31,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Attachments:
-    """The Pods' links of this node. Calls for one Pod are carried out in turn.
+    """What is done to one Pod's link is done in turn.
 
-    Calls for different Pods run side by side, but for the making of links, for which there is one thread:
-    the kernel makes one at a time anyway, and threads would only wait for its lock and for Python's. That
+    Different Pods are served side by side, but for the making of links, for which there is one thread: the
+    kernel makes one at a time anyway, and threads would only wait for its lock and for Python's. That
     thread is never busy with removing, which takes the kernel ten times as long, most of it asleep.
     """
 
@@ -53,89 +54,64 @@ class Attachments:
         self._host_ports = host_ports
         self._connecting = ThreadPoolExecutor(1, "connect")
         self._locks = WeakValueDictionary[tuple[str, str], asyncio.Lock]()
-        self._ipam: Ipam | None = None
+        self.ipam: Ipam | None = None
         self._settings: LinkSettings | None = None
-        self.fault = ""
-        """What is wrong with the ways to other nodes, so that Pods that are connected may be cut off."""
+
+    def __iter__(self) -> Iterator[Attachment]:
+        return iter(self._store)
+
+    def get(self, container_id: str, ifname: str) -> Attachment | None:
+        return self._store.get(container_id, ifname)
 
     def configure(self, cidrs: Sequence[Network], settings: LinkSettings) -> None:
-        """From now on ADD can be served. Called again when the node's CIDRs, addresses or MTU change.
+        """From now on Pods can be connected. Called again when the node's CIDRs, addresses or MTU change.
 
         Raises ``AddressError`` for CIDRs that cannot be right.
         """
-        if self._ipam is None or self._ipam.cidrs != tuple(cidrs):
+        if self.ipam is None or self.ipam.cidrs != tuple(cidrs):
             ipam = Ipam(cidrs)
             for attachment in self._store:
                 ipam.take(attachment.addresses)
-            self._ipam = ipam
+            self.ipam = ipam
         self._settings = settings
 
-    async def handle(self, request: cni.Request) -> bytes:
-        """Answers a call: the result of ADD, nothing for the others. Raises ``CniError``."""
-        match request.command:
-            case "ADD":
-                return await self._add(request)
-            case "DEL":
-                await self.delete(request.container_id, request.ifname)
-            case "CHECK":
-                await self._check(request)
-            case "GC":
-                await self._collect(request)
-            case "STATUS":
-                self._status()
-        return b""
+    # Calls of the runtime
 
-    async def _add(self, request: cni.Request) -> bytes:
+    async def connect(
+        self, request: cni.Request, mapped: tuple[HostPort, ...] | None
+    ) -> tuple[Attachment, LinkSettings]:
+        """What ADD asks for, with the host ports that the runtime gave; None: it said nothing of them.
+
+        Raises ``CniError``, ``AddressError``, ``OSError``, ``KernelError``; then nothing is left behind.
+        """
         async with self._turn(request.container_id, request.ifname):
-            ipam, settings = self._configured(cni.TRY_AGAIN)
-            mapped = cni.read_port_mappings(request.conf)
+            if self.ipam is None or self._settings is None:
+                raise CniError(cni.TRY_AGAIN, cni.UNCONFIGURED)
+            settings = self._settings
             if left := self._store.get(request.container_id, request.ifname):
                 await self._replace_leftover(left)
-            try:
-                addresses = ipam.allocate()
-            except AddressError as error:
-                raise CniError(cni.TRY_AGAIN, str(error)) from error
-            attachment = Attachment(
-                container_id=request.container_id,
-                ifname=request.ifname,
-                netns=request.netns,
-                link=link_name(request.container_id, request.ifname),
-                mac=format_mac(b"\x0a" + os.urandom(5)),
-                ips=tuple(map(str, addresses)),
-                namespace=request.namespace,
-                pod=request.pod,
-                uid=request.uid,
-                host_ports=mapped or (),
-                mapped=mapped is not None,
-            )
+            attachment = _attachment(request, self.ipam.allocate(), mapped)
             try:
                 self._host_ports.claim(attachment)
                 self._store.add(attachment)
                 cookie = await self._connect(attachment, settings)
                 attachment = self._sockets.know(attachment, cookie)
-                attachment = self._host_ports.open(attachment)
-            except (CniError, OSError, KernelError) as error:
-                self._forget(attachment)
-                raise cni.as_cni_error(error) from error
-            return cni.encode_result(request.conf, attachment, settings.mtu)
+                return self._host_ports.open(attachment), settings
+            except (CniError, OSError, KernelError):
+                await self._undo(attachment)
+                raise
 
     async def _connect(self, attachment: Attachment, settings: LinkSettings) -> int:
         """Returns the cookie of the Pod's network namespace."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._connecting, _connect, attachment, settings, self._datapath)
 
-    async def ask_pod(self, namespace: str, pod: str) -> None:
-        """The spec of this Pod is known now, or a host port that it lacks is free."""
-        for each in self._store:
-            if (each.namespace, each.pod) != (namespace, pod):
-                continue
-            async with self._turn(*each.key):
-                attachment = self._store.get(*each.key)
-                if attachment and not attachment.deleted:
-                    try:
-                        self._host_ports.open(attachment)
-                    except (OSError, KernelError) as error:
-                        log.error("host ports of %s: %s", attachment.owner, error)
+    async def _undo(self, attachment: Attachment) -> None:
+        """A link that cannot be taken away keeps its record, and with it its addresses, until it is gone."""
+        try:
+            await self._disconnect(attachment)
+        except (OSError, KernelError) as error:
+            log.error("what a failed ADD of %s made stays: %s", attachment.owner, error)
 
     async def _replace_leftover(self, left: Attachment) -> None:
         """An ADD that a killed agent did not finish, or a DEL still to be done, makes room for a new ADD."""
@@ -157,11 +133,17 @@ class Attachments:
             except (OSError, KernelError) as error:
                 log.error("DEL of %s is put off: %s", attachment.owner, error)
 
+    async def inspect(self, attachment: Attachment) -> str:
+        """What is missing of it in the kernel, in words; empty when nothing is."""
+        fault = await asyncio.to_thread(link.inspect, attachment, self._datapath)
+        return fault or self._host_ports.inspect(attachment)
+
     async def _disconnect(self, attachment: Attachment) -> None:
         """Returns when the link is gone from view; the kernel cleans up behind it for a while longer."""
+        link.withdraw(attachment, self._datapath)  # a thread may get there when others have the addresses
         gone = self._monitor.gone(attachment.link)
         removal = asyncio.create_task(
-            asyncio.to_thread(link.disconnect, attachment, self._datapath), name=f"remove {attachment.link}"
+            asyncio.to_thread(link.remove, attachment), name=f"remove {attachment.link}"
         )
         seen = asyncio.create_task(gone.wait(), name=f"await the end of {attachment.link}")
         try:
@@ -179,44 +161,34 @@ class Attachments:
         self._host_ports.close(attachment)
         self._sockets.forget(attachment)
         self._store.remove(attachment)
-        if self._ipam:
-            self._ipam.free(attachment.addresses)
+        if self.ipam:
+            self.ipam.free(attachment.addresses)
 
-    async def _check(self, request: cni.Request) -> None:
-        attachment = self._store.get(request.container_id, request.ifname)
-        if attachment is None or attachment.deleted:
-            raise CniError(cni.UNKNOWN_CONTAINER, f"{request.container_id} has no {request.ifname} here")
-        told = request.conf.prev_result or cni.PrevResult()
-        if missing := set(attachment.ips) - told.addresses:
-            raise CniError(cni.BAD_CONFIG, f"prevResult: {', '.join(sorted(missing))} is not among its ips")
-        fault = await asyncio.to_thread(link.inspect, attachment, self._datapath)
-        if fault := fault or self._host_ports.inspect(attachment):
-            raise CniError(cni.DAMAGED, f"{attachment.owner} lacks {fault}")
+    async def ask_pod(self, namespace: str, pod: str) -> None:
+        """The spec of this Pod is known now, or a host port that it lacks is free."""
+        for each in self._store:
+            if (each.namespace, each.pod) != (namespace, pod):
+                continue
+            async with self._turn(*each.key):
+                attachment = self._store.get(*each.key)
+                if attachment and not attachment.deleted:
+                    try:
+                        self._host_ports.open(attachment)
+                    except (OSError, KernelError) as error:
+                        log.error("host ports of %s: %s", attachment.owner, error)
 
-    async def _collect(self, request: cni.Request) -> None:
-        """GC: what the runtime does not name is gone (specification 1.1.0, section 2)."""
-        if request.conf.valid is msgspec.UNSET:
-            raise CniError(cni.BAD_CONFIG, "cni.dev/valid-attachments: missing; GC needs it")
-        valid = {(a.container_id, a.ifname) for a in request.conf.valid or ()}
-        for attachment in self._store:
-            if attachment.key not in valid:
-                log.info("GC: %s is unknown to the runtime", attachment.owner)
-                await self.delete(*attachment.key)
-        if left := [a.owner for a in self._store if a.deleted]:
-            raise CniError(cni.IO_FAILURE, f"could not remove the links of {', '.join(left)}")
+    # Records and kernel
 
-    def _status(self) -> None:
-        if self.fault:
-            raise CniError(cni.LIMITED, self.fault)
-        ipam, _ = self._configured(cni.NOT_AVAILABLE)
-        if not ipam.available:
-            cidrs = ", ".join(map(str, ipam.cidrs))
-            raise CniError(cni.NOT_AVAILABLE, f"no address is left in spec.podCIDRs {cidrs}")
+    def forget_unknown(self) -> None:
+        """Once, before the first call is served: what an older agent left in the maps, and nobody has.
 
-    def _configured(self, code: int) -> tuple[Ipam, LinkSettings]:
-        if self._ipam is None or self._settings is None:
-            raise CniError(code, "the agent does not know this node's Pod CIDRs and addresses yet")
-        return self._ipam, self._settings
+        What Pods have is theirs from then on.
+        """
+        self._host_ports.restore()
+        self._datapath.keep_clients(self._sockets.places())
+        self._datapath.keep_endpoints(
+            address for attachment in self._store for address in link.addresses_of(attachment)
+        )
 
     def handle_gone(self, name: str) -> None:
         """A link went without DEL: with its sandbox, or by somebody's hand.
@@ -231,24 +203,23 @@ class Attachments:
             else:
                 self._sandbox_gone(attachment)
 
-    def _sandbox_gone(self, attachment: Attachment) -> None:
-        log.info("the sandbox of %s is gone; its addresses are free again", attachment.owner)
-        for address in (*attachment.addresses, link.link_local(attachment.mac)):
-            self._datapath.remove_endpoint(address)
-        self._forget(attachment)
-
     async def reconcile(self) -> None:
         """Compares the records with the kernel: after a start, and now and then."""
         for attachment in self._store:
             async with self._turn(*attachment.key):
-                if self._store.get(*attachment.key) != attachment:
-                    continue  # changed while we waited for our turn
-                if attachment.deleted:
-                    await self._try(self._disconnect(attachment), attachment)
-                elif self._settings and link.exists(attachment):
-                    await self._try(self._repair(attachment, self._settings), attachment)
-                elif not netns.exists(Path(attachment.netns)):
-                    self._sandbox_gone(attachment)
+                if self._store.get(*attachment.key) == attachment:  # else it changed while we waited
+                    await self._compare(attachment)
+
+    async def _compare(self, attachment: Attachment) -> None:
+        try:
+            if attachment.deleted:
+                await self._disconnect(attachment)
+            elif self._settings and link.exists(attachment):
+                await self._repair(attachment, self._settings)
+            elif not netns.exists(Path(attachment.netns)):
+                self._sandbox_gone(attachment)
+        except (OSError, KernelError) as error:
+            log.error("%s: %s", attachment.owner, error)
 
     async def _repair(self, attachment: Attachment, settings: LinkSettings) -> None:
         await asyncio.to_thread(link.repair, attachment, settings, self._datapath)
@@ -257,24 +228,15 @@ class Attachments:
         else:
             self._sockets.know(attachment, await asyncio.to_thread(netns.cookie, Path(attachment.netns)))
 
-    def forget_unknown(self) -> None:
-        """Once, before the first call is served: what an older agent left in the maps, and nobody has.
-
-        What Pods have is theirs from then on.
-        """
-        self._host_ports.restore()
-        self._datapath.keep_clients(self._sockets.places())
-        self._datapath.keep_endpoints(
-            address
-            for attachment in self._store
-            for address in (*attachment.addresses, link.link_local(attachment.mac))
-        )
-
-    async def _try(self, work: Awaitable[None], attachment: Attachment) -> None:
+    def _sandbox_gone(self, attachment: Attachment) -> None:
+        """What cannot be done now is done by ``reconcile``."""
         try:
-            await work
+            link.withdraw(attachment, self._datapath)
+            self._forget(attachment)
         except (OSError, KernelError) as error:
-            log.error("%s: %s", attachment.owner, error)
+            log.error("%s, whose sandbox is gone: %s", attachment.owner, error)
+        else:
+            log.info("the sandbox of %s is gone; its addresses are free again", attachment.owner)
 
     @asynccontextmanager
     async def _turn(self, container_id: str, ifname: str) -> AsyncIterator[None]:
@@ -282,6 +244,24 @@ class Attachments:
         lock = self._locks.setdefault((container_id, ifname), asyncio.Lock())
         async with lock:
             yield
+
+
+def _attachment(
+    request: cni.Request, addresses: Sequence[Address], mapped: tuple[HostPort, ...] | None
+) -> Attachment:
+    return Attachment(
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        link=link_name(request.container_id, request.ifname),
+        mac=format_mac(b"\x0a" + os.urandom(5)),
+        ips=tuple(map(str, addresses)),
+        namespace=request.namespace,
+        pod=request.pod,
+        uid=request.uid,
+        host_ports=mapped or (),
+        mapped=mapped is not None,
+    )
 
 
 def _connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> int:

@@ -1,4 +1,4 @@
-"""The words of CNI (specification 1.1.0): requests, results, errors. Pure; ``attachments`` acts on them."""
+"""The words of CNI (specification 1.1.0): requests, results, errors. Pure; ``calls`` acts on them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tulle.errors import CniError, KernelError
+from tulle.errors import AddressError, CniError, KernelError
 from tulle.external_to_service.host_ports import PortMapping, read_mappings
 from tulle.kernel.rtnetlink import format_mac
 from tulle.model.host_ports import HostPort
@@ -21,6 +21,7 @@ INCOMPATIBLE_VERSION, UNKNOWN_CONTAINER, BAD_ENVIRONMENT, IO_FAILURE, BAD_JSON, 
 TRY_AGAIN, NOT_AVAILABLE, LIMITED = 11, 50, 51
 INTERNAL, KERNEL_REFUSED, DAMAGED, PORT_TAKEN = 100, 101, 102, 103
 """Error codes of section 5; those from 100 are ours."""
+UNCONFIGURED: Final = "the agent does not know this node's Pod CIDRs and addresses yet"
 
 _NEEDED: Final = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
@@ -178,10 +179,10 @@ def encode_error(version: str, error: CniError) -> bytes:
     return msgspec.json.encode(body | ({"details": error.details} if error.details else {}))
 
 
-def as_cni_error(error: CniError | OSError | KernelError) -> CniError:
+def as_cni_error(error: AddressError | OSError | KernelError) -> CniError:
     """What a failed ADD answers with."""
-    if isinstance(error, CniError):
-        return error
+    if isinstance(error, AddressError):
+        return CniError(TRY_AGAIN, str(error))
     if isinstance(error, FileExistsError):
         return CniError(BAD_ENVIRONMENT, f"CNI_IFNAME: {error}")
     if isinstance(error, KernelError):

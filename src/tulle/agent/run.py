@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from tulle.agent import install
 from tulle.agent.attachments import Attachments
+from tulle.agent.calls import Calls
 from tulle.agent.drops import logging_drops
 from tulle.agent.external import External
 from tulle.agent.health.checks import HealthChecks
@@ -76,8 +76,7 @@ async def run(settings: Settings) -> None:
 class _Agent:
     def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
-        state = Path(settings.state_dir)
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state = install.make_folder("stateDir", settings.state_dir)
         self._datapath = Datapath(
             Path(settings.bpffs),
             DatapathSettings(
@@ -109,6 +108,7 @@ class _Agent:
             store, self._table, self._choice.pods, services, of_pods, self._services.reserve
         )
         self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
+        self._calls = Calls(self._attachments)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)
         self._snapshot = Snapshot(state)
         self._last_seen = self._snapshot.read()
@@ -116,10 +116,12 @@ class _Agent:
         self._external = External(client, settings, self._datapath, self._nodes, services, slices)
         self._ready = False
         self._disturbed = False
+        self._to_tell: tuple[list[Problem], bool] = [], False
+        self._news = asyncio.Event()
 
     async def run(self) -> None:
         """Never returns; the first failure of a task ends all of them."""
-        install.install_plugin(Path(self._settings.cni_bin_dir))
+        install.install_plugin(self._settings)
         self._nodes.subscribe(self._handle_node)
         await self._start()
         async with AsyncExitStack() as stack:
@@ -127,11 +129,12 @@ class _Agent:
             self._monitor.start()
             stack.callback(self._monitor.close)
             stack.enter_context(logging_drops(self._datapath))
-            await stack.enter_async_context(serving(self._settings.socket, self._attachments))
-            await drain_queue(self._settings.queue, self._attachments)
+            await stack.enter_async_context(serving(self._settings.socket, self._calls))
+            await drain_queue(self._settings.queue, self._calls)
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(self._nodes.run(), name="follow the nodes")
             tasks.create_task(self._follow(), name="reconcile the node")
+            tasks.create_task(self._tell(), name="tell of the node")
             tasks.create_task(self._rounds(), name="compare records and kernel")
             tasks.create_task(self._pages.run(), name="listen for who asks for health and metrics")
             tasks.create_task(self._choice.pods.run(), name="follow the Pods of this node")
@@ -160,14 +163,22 @@ class _Agent:
             nodes = list(self._nodes.objects.values()) if complete else self._last_seen
             done = await self._apply(nodes, complete)
             if complete:
-                await self._tell(nodes, done)
+                self._to_tell = [*self._reconciler.problems, *self._pages.problems], done
+                self._news.set()
+            if complete and done:
+                self._snapshot.write(nodes)
             await self._next_change(None if done else _RETRY)
 
-    async def _tell(self, nodes: list[Node], done: bool) -> None:
-        await self._reporter.problems([*self._reconciler.problems, *self._pages.problems])
-        if done:
-            self._snapshot.write(nodes)
-            await self._tell_available(nodes)
+    async def _tell(self) -> None:
+        """By itself: routes do not wait for an API that hangs."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            problems, done = self._to_tell
+            await self._reporter.problems(problems)
+            node = self._nodes.objects.get(("", self._settings.node_name))
+            if done and node:
+                await self._reporter.network_available(node)
 
     async def _next_change(self, patience: float | None) -> None:
         try:
@@ -177,18 +188,24 @@ class _Agent:
             return
 
     async def _apply(self, nodes: list[Node], complete: bool) -> bool:
+        """Whether the kernel is as the nodes say; if not, STATUS and an Event tell why."""
         try:
             await self._reconciler.apply(nodes, complete)
+            await self._pass_on()
         except NotYet as missing:
             log.info("waiting for %s", missing)
             if self._ready:
-                self._attachments.fault = f"waiting for {missing}"
+                self._calls.fault = f"waiting for {missing}"
             return False
         except (TulleError, OSError) as error:
             self._reconciler.problems.append(Problem(self._settings.node_name, str(error)))
-            self._attachments.fault = str(error)
+            self._calls.fault = str(error)
             return False
-        self._attachments.fault = ""
+        self._calls.fault = ""
+        return True
+
+    async def _pass_on(self) -> None:
+        """What was found out about the node, to all that depends on it. Raises ``OSError``."""
         found = self._reconciler
         self._services.locate(found.zone, found.addresses, found.primary)
         self._host_ports.locate(found.addresses)
@@ -200,18 +217,12 @@ class _Agent:
             install.write_conflist(self._settings)
             self._ready = True
             log.info("Pods can be connected")
-        return True
-
-    async def _tell_available(self, nodes: Iterable[Node]) -> None:
-        for node in nodes:
-            if node.metadata.name == self._settings.node_name:
-                await self._reporter.network_available(node)
 
     async def _rounds(self) -> None:
         while True:
             await asyncio.sleep(_ROUND)
             await self._attachments.reconcile()
-            await drain_queue(self._settings.queue, self._attachments)
+            await drain_queue(self._settings.queue, self._calls)
             self._changed.set()
 
     def _handle_gone(self, link: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tulle.agent import cni
-from tulle.agent.attachments import Attachments
+from tulle.agent.calls import Calls
 from tulle.errors import CniError
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _PATIENCE = 10.0  # seconds for a caller to say what it wants
 
 
 @asynccontextmanager
-async def serving(path: Path, attachments: Attachments) -> AsyncIterator[None]:
+async def serving(path: Path, calls: Calls) -> AsyncIterator[None]:
     """Answers CNI calls at ``path``, which only root may reach, within the block."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ async def serving(path: Path, attachments: Attachments) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_PATIENCE):
                 call = await _read_all(reader)
-            writer.write(await answer(call, attachments))
+            writer.write(await answer(call, calls))
             await writer.drain()
         except (TimeoutError, ConnectionError) as error:
             log.warning("a CNI caller went away: %s", error or "it said nothing")
@@ -58,11 +58,11 @@ async def _read_all(reader: asyncio.StreamReader) -> bytes:
     return bytes(data)
 
 
-async def answer(call: bytes, attachments: Attachments) -> bytes:
+async def answer(call: bytes, calls: Calls) -> bytes:
     """The answer to one call. Whatever goes wrong becomes an error object of CNI."""
     try:
         request = cni.parse_request(call)
-        result = await attachments.handle(request)
+        result = await calls.handle(request)
     except CniError as error:
         log.warning("CNI call refused with code %d: %s", error.code, error)
         return b"1" + cni.encode_error(cni.version_of(call), error) + b"\n"
@@ -74,13 +74,13 @@ async def answer(call: bytes, attachments: Attachments) -> bytes:
     return b"0" + result + b"\n"
 
 
-async def drain_queue(queue: Path, attachments: Attachments) -> None:
+async def drain_queue(queue: Path, calls: Calls) -> None:
     """Does what DEL calls asked for while no agent was there; ``tulle-cni`` has told that it succeeded."""
     if not queue.is_dir():
         return
     for path in sorted(queue.glob("[!.]*")):
         try:
-            await attachments.handle(cni.parse_request(path.read_bytes()))
+            await calls.handle(cni.parse_request(path.read_bytes()))
             path.unlink()
         except CniError as error:
             log.error("a DEL that was queued cannot be read: %s", error)

@@ -33,14 +33,24 @@ class Snapshot:
             return []
 
     def write(self, nodes: Iterable[Node]) -> None:
-        """Replaces the snapshot, whole or not at all, also when the power fails. Raises ``OSError``."""
+        """Replaces the snapshot, whole or not at all, also when the power fails.
+
+        A disk that is full is no reason to end: only the next start without an API would miss it.
+        """
         data = msgspec.json.encode(sorted(nodes, key=lambda n: n.metadata.name))
         if data == self._last:
             return
+        try:
+            self._replace(data)
+        except OSError as error:
+            log.error("%s cannot be written, the next agent has to wait for the API: %s", self._path, error)
+        else:
+            self._last = data
+
+    def _replace(self, data: bytes) -> None:
         partial = self._path.with_suffix(".partial")
         with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._path)
-        self._last = data

@@ -11,7 +11,8 @@ from tulle.agent.announce.status import AnnouncementStatus, announcements
 from tulle.agent.bgp.status import BgpSession, bgp_sessions
 from tulle.agent.host_ports.status import HostPortStatus, host_ports_status
 from tulle.agent.pool_status import PoolsStatus, pools_status
-from tulle.agent.services.status import ServicesStatus, services_status
+from tulle.agent.services.shown import ServicesStatus
+from tulle.agent.services.status import services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
 from tulle.pod_to_pod.datapath import Count, Pinned

@@ -72,14 +72,22 @@ def connect(attachment: Attachment, settings: LinkSettings, datapath: Datapath) 
 
 
 def disconnect(attachment: Attachment, datapath: Datapath) -> None:
-    """Takes away what ``connect`` made, as far as it is there. Raises ``KernelError``.
+    """Takes away what ``connect`` made, as far as it is there. Raises ``KernelError``."""
+    withdraw(attachment, datapath)
+    remove(attachment)
 
-    The Pod's side goes with the host's. The kernel takes tens of milliseconds until it answers; it
-    announces the link's end long before.
-    """
-    for address in attachment.addresses:
+
+def withdraw(attachment: Attachment, datapath: Datapath) -> None:
+    """Nothing is delivered to the Pod any more: its addresses may be another's from now on."""
+    for address in addresses_of(attachment):
         datapath.remove_endpoint(address)
-    datapath.remove_endpoint(link_local(attachment.mac))
+
+
+def remove(attachment: Attachment) -> None:
+    """Deletes the host's side of the link, with which the Pod's goes. Raises ``KernelError``.
+
+    The kernel takes tens of milliseconds until it answers; it announces the link's end long before.
+    """
     with Netlink() as netlink:
         netlink.send([delete_link(attachment.link)], tolerate=_GONE)
 
@@ -106,6 +114,11 @@ def link_local(mac: str) -> IPv6Address:
     raw = bytes.fromhex(mac.replace(":", ""))
     identifier = bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:]
     return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+
+
+def addresses_of(attachment: Attachment) -> tuple[Address, ...]:
+    """All addresses at which the Pod is reached on its node."""
+    return *attachment.addresses, link_local(attachment.mac)
 
 
 def _mac(attachment: Attachment) -> bytes:
@@ -152,7 +165,7 @@ def _pod_side(attachment: Attachment, index: int) -> Iterator[Request]:
 
 def _set_up_host_side(attachment: Attachment, settings: LinkSettings, datapath: Datapath) -> None:
     index = socket.if_nametoindex(attachment.link)
-    for address in (*attachment.addresses, link_local(attachment.mac)):
+    for address in addresses_of(attachment):
         datapath.set_endpoint(address, index, _mac(attachment))
     with Netlink() as netlink:
         netlink.send([*datapath.pod_programs(index), *_host_side(attachment, settings, index)])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from tulle.agent.settings import Settings, load
+from tulle.cli.settings import FLAGS, with_settings
 from tulle.errors import ConfigError
 from tulle.pod_to_pod.topology import Routing
 
@@ -30,6 +35,33 @@ def test_the_documented_file_has_every_field_with_its_default() -> None:
     assert load(DOCUMENTED, {}) == load(None, {})
     fields = {line.split(":")[0] for line in DOCUMENTED.read_text().splitlines() if line[:1].isalpha()}
     assert fields == set(Settings.__struct_encode_fields__)
+
+
+def test_every_field_is_a_flag_that_names_its_default() -> None:
+    assert {flag.key for flag in FLAGS} == set(Settings.__struct_encode_fields__)
+    defaults = msgspec.to_builtins(Settings())
+    for flag in FLAGS:
+        said = re.search(r"\(default: (\S+)\)", flag.help)
+        default = defaults[flag.key]
+        shown = ", ".join(default) if isinstance(default, tuple) else str(default)
+        assert said is None or said[1] == shown, flag
+
+
+def test_a_command_is_given_what_its_flags_say(tmp_path: Path) -> None:
+    given: list[tuple[Settings, bool]] = []
+    app = typer.Typer()
+
+    @app.command()
+    @with_settings("uplinks", "masquerade", "mtu")
+    def show(settings: Settings, *, loud: bool = False) -> None:
+        given.append((settings, loud))
+
+    file = write(tmp_path, "mtu: 1400\nrouting: native\n")
+    line = [f"--config={file}", "--uplink=a", "--uplink=b", "--no-masquerade", "--loud"]
+    done = CliRunner().invoke(app, line, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert given == [(load(file, {"uplinks": ["a", "b"], "masquerade": False}), True)]
+    assert CliRunner().invoke(app, ["--overlay-vni=1"]).exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import pytest
 from tests.plans import as_written
 
 from tulle.agent.services.api import ApiSide, plan_all
+from tulle.agent.services.describe import describe
+from tulle.agent.services.look import confirmed, look_at
 from tulle.agent.services.maps import KernelSide
-from tulle.agent.services.status import ServicesStatus, confirmed, describe, look_at, one_service
+from tulle.agent.services.shown import ServicesStatus, one_service
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.model.address import Network, to_bytes

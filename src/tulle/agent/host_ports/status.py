@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tulle.agent.host_ports.plan import plan_host_ports, table_key
+from tulle.agent.services.look import SECOND_LOOK
 from tulle.agent.services.maps import ServiceMaps
 from tulle.agent.settings import Settings
 from tulle.kube.resources import Key
@@ -19,8 +20,6 @@ from tulle.pod_to_service.compare import Pair, compare
 from tulle.pod_to_service.observed import KernelTable
 from tulle.pod_to_service.plan import PortPlan, Scope
 from tulle.pod_to_service.words import say_backend, say_frontend
-
-_SECOND_LOOK = 1.0  # seconds after which a difference counts: a Pod may just have come or gone
 
 
 class HostPortStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -40,7 +39,7 @@ async def host_ports_status(settings: Settings) -> list[HostPortStatus]:
     maps, state = ServiceMaps(Pinned(Path(settings.bpffs))), Path(settings.state_dir)
     found = _look(maps, state)
     if any(each.differences for each in found):
-        await asyncio.sleep(_SECOND_LOOK)
+        await asyncio.sleep(SECOND_LOOK)
         found = _look(maps, state)
     return found
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tulle.cli.settings import with_settings
+
 if TYPE_CHECKING:
-    from tulle.agent.services.status import ServicesStatus
+    from tulle.agent.services.shown import ServicesStatus
+    from tulle.agent.settings import Settings
     from tulle.agent.status import NodeStatus
 
 
@@ -26,10 +28,10 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
+@with_settings("kubeconfig", "nodeName", "stateDir", "runDir", "bpffs")
 def status(
-    config: Annotated[
-        Path | None, typer.Option(envvar="TULLE_CONFIG", help="The agent's settings file.")
-    ] = None,
+    settings: Settings,
+    *,
     services: Annotated[
         bool, typer.Option("--services", help="List all Services, not only those that differ.")
     ] = False,
@@ -44,11 +46,6 @@ def status(
     output: Annotated[Output, typer.Option("--output", "-o", help="For people, or for machines.")] = (
         Output.TABLE
     ),
-    kubeconfig: Annotated[str, typer.Option(help="In a Pod: its service account.")] = "",
-    node_name: Annotated[str, typer.Option(help="In the API. (default: the host name)")] = "",
-    state_dir: Annotated[str, typer.Option(help="(default: /var/lib/tulle)", rich_help_panel="Paths")] = "",
-    run_dir: Annotated[str, typer.Option(help="(default: /run/tulle)", rich_help_panel="Paths")] = "",
-    bpffs: Annotated[str, typer.Option(help="(default: /sys/fs/bpf/tulle)", rich_help_panel="Paths")] = "",
 ) -> None:
     """Show this node as its kernel has it, and its Services beside what the API says.
 
@@ -62,17 +59,14 @@ def status(
     """
     import asyncio
 
-    from tulle.agent import settings
-    from tulle.agent.services.status import one_service
+    from tulle.agent.services.shown import one_service
     from tulle.agent.status import node_status
     from tulle.cli.status import host_ports, node, pools
     from tulle.cli.status import services as services_table
     from tulle.kernel.prerequisites import require_root
 
     require_root("reading eBPF maps")
-    flags = {"kubeconfig": kubeconfig, "nodeName": node_name, "stateDir": state_dir, "bpffs": bpffs}
-    flags["runDir"] = run_dir
-    found = asyncio.run(node_status(settings.load(config, flags)))
+    found = asyncio.run(node_status(settings))
     if service:
         chosen = one_service(found.services, service)
         if output is Output.TABLE:

@@ -9,7 +9,7 @@ import typer
 from tulle.cli.status.tables import print_table
 
 if TYPE_CHECKING:
-    from tulle.agent.services.status import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
+    from tulle.agent.services.shown import EndpointStatus, LeadStatus, PortStatus, ServicesStatus
 
 _MOST = 20  # rows that nobody asked for
 
