@@ -232,7 +232,7 @@ static __always_inline void take_flow(struct packet *p, struct known *known, con
 
 	if (before && !is_answer(before) && keeps_backend(p, before, told)) {
 		*becomes = before->becomes;
-		if (!p->opens && before->kind == FLOW_TAKEN_OVER && same_address(&before->node, node)) {
+		if (before->kind == FLOW_TAKEN_OVER && same_address(&before->node, node)) {
 			keep_fresh(p, before);
 			return;
 		}
