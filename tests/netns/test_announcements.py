@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,7 +149,7 @@ class Scene:
     def answerer(self, vip: Address) -> Node:
         since = time.monotonic()
         eventually(lambda: self.asker.first(vip, since), f"{vip} is answered for")
-        [mac] = self.asker.answerers(vip, since)
+        mac, *_ = self.asker.answerers(vip, since)
         return self.nodes[self.macs[mac]]
 
     def taken_over(self, vip: Address, node: Node, since: Moment) -> float:
@@ -166,12 +166,12 @@ class Scene:
 
     def waited(self) -> dict[Path, float]:
         """Seconds for which threads of the API and the agents could have run, had a processor been free."""
-        agents = [node.agent.pid for node in self.cluster.nodes if node.agent]
-        return {
-            thread: int((thread / "schedstat").read_text().split()[1]) / 1e9
-            for pid in (self.api.pid, *agents)
-            for thread in Path(f"/proc/{pid}/task").iterdir()
-        }
+        found: dict[Path, float] = {}
+        for pid in (self.api.pid, *(node.agent.pid for node in self.cluster.nodes if node.agent)):
+            for thread in Path(f"/proc/{pid}/task").glob("*"):
+                with suppress(OSError):  # it has just ended
+                    found[thread] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        return found
 
     def silent_for(self, vip: Address, seconds: float) -> bool:
         last = max((h.when for h in list(self.asker.heard) if h.asked and h.address == vip), default=0.0)
