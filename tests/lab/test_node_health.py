@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from datetime import UTC, datetime, timedelta
 
-from balancer import FAMILIES, HERE, READY, THERE, Balancer, taken, until
-from livelab import Cluster, Pods, cluster
-from tests.asking import ask, is_closed
+from balancer import FAMILIES, HERE, READY, THERE, Balancer, until
+from livelab import Cluster
+from tests.asking import ask
 from tests.exposition import read, value
 
 from tulle.kube.resources import NODES, SERVICES
@@ -94,23 +92,6 @@ async def test_s71_requests_to_the_api(lab: Cluster, balancer: Balancer) -> None
     assert listed >= 10, "lists and watches of Nodes, Pods, Namespaces, Services, EndpointSlices, …"
     timed = value(text, "rest_client_request_duration_seconds_count", verb="GET", host=host)
     assert timed >= listed
-
-
-async def test_a_port_that_is_taken_is_told_on_the_node() -> None:
-    """S-63, beside a kube-proxy. In a lab of its own: it is broken."""
-    with cluster(nodes=1) as broken:
-        place, address = broken.paths.netns(HERE), str(broken.lab.topology.nodes[0].addresses[0].ip)
-        os.kill(broken.process(HERE, "agent").pid, signal.SIGKILL)
-        await until(lambda: is_closed(place, address, 10256))
-        with taken(place, 10256):
-            broken.tulle("up", "--nodes=1")
-            async with broken.lab.client() as client:
-                message = await Pods(client, "default").event(HERE, "NetworkMisconfigured")
-        assert message.startswith(
-            "healthzBindAddress: cannot listen at 0.0.0.0:10256: Address already in use"
-        )
-        await until(lambda: not is_closed(place, address, 10256))
-        assert ask(place, address, 10256, "/healthz").json["nodeEligible"] is True
 
 
 async def test_s71_services_that_a_local_policy_leaves_without_endpoints(balancer: Balancer) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
-from livelab import NODES, PATIENCE, Cluster, Pods, cluster
+from livelab import PATIENCE, Cluster, Pods
 from loads import ENDS, MOUNT, in_pod, load, offer_ends, speaking, until
 from tests import ends
 
@@ -301,35 +298,3 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
     for [result] in (by_name, by_address):
         assert result["failures"] == []
         assert result["answered"]["one"] > 100
-
-
-async def test_nothing_fails_while_agents_and_dns_are_killed() -> None:
-    """S-73: packets pass neither, and names wait for the next worker. In a lab of its own: it is broken."""
-    with cluster(nodes=NODES) as broken:
-        async with broken.lab.client() as client:
-            await client.create(NAMESPACES, {"metadata": {"name": "steady"}})
-            scene = Scene(Pods(client, "steady"), client)
-            await scene.set_up()
-            address = (await scene.service("steady"))["IPv4"]
-            for mode in MODES:
-                await scene.until(mode, address, {"L", "R"})
-            with (
-                load(broken, in_pod(scene.pods, "client-socket", "load", "steady", "80")) as by_name,
-                load(broken, in_pod(scene.pods, "client-packet", "load", address, "80")) as by_address,
-            ):
-                kill_agents_and_workers(broken)
-                broken.tulle("up", f"--nodes={NODES}")
-                await scene.until("packet", address, {"L", "R"})
-            for [result] in (by_name, by_address):
-                assert result["failures"] == []
-                assert set(result["answered"]) == {"L", "R"}
-
-
-def kill_agents_and_workers(broken: Cluster) -> None:
-    """Those who answer names are the children of the process that holds their sockets."""
-    for node in (HERE, THERE):
-        agent, dns = broken.process(node, "agent"), broken.process(node, "dns")
-        children = Path(f"/proc/{dns.pid}/task/{dns.pid}/children").read_text().split()
-        assert children
-        for pid in (agent.pid, *map(int, children)):
-            os.kill(pid, signal.SIGKILL)

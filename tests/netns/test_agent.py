@@ -25,7 +25,7 @@ from tulle.pod_to_pod.datapath import Pinned
 Cluster = Callable[..., list[Node]]
 
 
-def eventually(condition: Callable[[], bool], what: str, patience: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, patience: float = 90.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"
