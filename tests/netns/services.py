@@ -11,7 +11,8 @@ from tests.plans import plan_at
 from tulle.agent.services.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import Table
 

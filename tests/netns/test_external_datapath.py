@@ -16,7 +16,7 @@ from services import Services, ip_of
 
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.plan import (
     ANY_ADDRESS,
     PROTOCOLS,

@@ -11,7 +11,7 @@ import pytest
 from nodes import Node, Pod, enter
 
 from tulle.lab.spec import Spec
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 Cluster = Callable[..., list[Node]]
 PAIR = Spec(nodes=2), "--routing=native"
