@@ -22,7 +22,7 @@ down: venv       ## takes the cluster of `make demo` away again, without a trace
 	@$(BIN)/tulle lab down
 
 test: venv       ## every test: unit, bpf, netns, lab (as root)
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: venv      ## lint, types, import layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache

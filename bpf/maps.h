@@ -240,9 +240,12 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } affinities SEC(".maps");
 
-/* How often a backend was chosen, by index in `services`. Written by whoever chooses, read by user space. */
+/*
+ * How often a backend was chosen, by index in `services`. Written by whoever chooses, read by user space. Not per CPU:
+ * that would take a MB for each, and a connection opens once.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 131072);
 	__type(key, __u32);
 	__type(value, __u64);

@@ -37,13 +37,6 @@ static __always_inline struct verdict refuse_outside(struct __sk_buff *skb, stru
 
 #define SNAT_FIRST_PORT 61000 /* behind those that the kernel gives out by itself, and that masquerading uses */
 #define SNAT_PORTS 4536
-#define SNAT_TRIES 16
-#define SNAT_IDLE 7440 /* seconds: an idle TCP connection must be kept at least that long (RFC 5382, REQ-5) */
-
-static __always_inline bool is_idle(const struct flow_state *state, __u8 protocol)
-{
-	return seconds_since(state->used) > (protocol == IPPROTO_UDP ? FLOW_IDLE : SNAT_IDLE);
-}
 
 /* Gives the flow this node as its source, and a port that none of the backend's other flows has; false: all are taken. */
 __noinline int take_source(const struct flow *flow, struct flow *becomes)
@@ -54,7 +47,7 @@ __noinline int take_source(const struct flow *flow, struct flow *becomes)
 	if (!flow || !becomes)
 		return false;
 	becomes->source = own_address(is_ipv4_mapped(&flow->source));
-	for (int i = 0; i < SNAT_TRIES; i++) {
+	for (int i = 0; i < PORT_TRIES; i++) {
 		becomes->source_port = bpf_htons(SNAT_FIRST_PORT + bpf_get_prandom_u32() % SNAT_PORTS);
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
@@ -72,6 +65,20 @@ __noinline int choose_alike(__u32 service, const struct flow *flow, struct selec
 	return choose(service, &flow->source, flow, selection);
 }
 
+/*
+ * What open_outside() says of a flow that it has only noted: enter() hands it over, as one that is known, where more of
+ * the stack is left.
+ */
+static __always_inline struct verdict hand_over_next(void)
+{
+	return pass(REASON_HANDED_OVER);
+}
+
+static __always_inline bool is_handed_over_next(const struct verdict *verdict)
+{
+	return verdict->action == TC_ACT_UNSPEC && verdict->reason == REASON_HANDED_OVER;
+}
+
 /* A new flow from outside, and whom it goes to. */
 static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct packet *p,
 						   const struct selection *selection)
@@ -79,17 +86,16 @@ static __always_inline struct verdict open_outside(struct __sk_buff *skb, struct
 	struct flow_state state = { .becomes = p->flow, .kind = FLOW_TRANSLATED };
 	const struct address *backend = &selection->backend.address;
 	bool elsewhere = !bpf_map_lookup_elem(&endpoints, backend) && find_remote(backend);
-	struct verdict verdict = drop(DROP_SERVICE_SNAT);
 
 	lead_to(&state, selection);
+	state.becomes.source = p->flow.source; /* a client outside that is its own backend is masqueraded */
 	if (elsewhere && external_traffic != EXTERNAL_SNAT) {
 		state.kind = FLOW_HANDED_OVER;
 		note_flow(&p->flow, &state);
-		hand_over(skb, p, &state.becomes, &verdict);
-		return verdict;
+		return hand_over_next();
 	}
 	if (elsewhere && has_ports(p) && !take_source(&p->flow, &state.becomes))
-		return verdict;
+		return drop(DROP_SERVICE_SNAT);
 	if (!elsewhere && has_ports(p))
 		find_port(&p->flow, &state.becomes);
 	note_flow(&p->flow, &state);
@@ -210,7 +216,10 @@ static __always_inline struct verdict enter(struct __sk_buff *skb, struct packet
 
 	if (p->hop_limit <= 1)
 		return pass(REASON_HOP_LIMIT);
-	if (!enter_known(skb, p, &verdict))
-		enter_new(skb, p, &verdict);
+	if (enter_known(skb, p, &verdict))
+		return verdict;
+	enter_new(skb, p, &verdict);
+	if (is_handed_over_next(&verdict) && !enter_known(skb, p, &verdict))
+		return drop(DROP_SERVICE_FLOW);
 	return verdict;
 }

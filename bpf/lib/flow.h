@@ -96,13 +96,26 @@ static __always_inline bool is_answer(const struct flow_state *state)
 	return !state->set;
 }
 
+/* Whether `back` is the other direction of `flow`. */
+static __always_inline bool is_back(const struct flow *back, const struct flow *flow)
+{
+	return same_address(&back->source, &flow->destination) && same_address(&back->destination, &flow->source) &&
+	       back->source_port == flow->destination_port && back->destination_port == flow->source_port;
+}
+
+static __always_inline bool leads_alike(const struct flow_state *a, const struct flow_state *b)
+{
+	return a->kind == b->kind && a->service == b->service && a->set == b->set && same_address(&a->node, &b->node);
+}
+
 /*
- * The answers to `flow` come back from the backend as `state` says. A function of its own for its stack: older
+ * The answers to `flow` come back from the backend as `state` says. Where that is known, from an earlier connection
+ * with the same ends, nothing is written: that takes twice the time. A function of its own for its stack: older
  * kernels count each in steps of 32 bytes, and allow 512 in all.
  */
 __noinline int note_answers(const struct flow *flow, const struct flow_state *state)
 {
-	struct flow_state answers = { .used = seconds(), .kind = FLOW_TRANSLATED };
+	struct flow_state answers = { .used = seconds(), .kind = FLOW_TRANSLATED }, *known;
 	struct flow key;
 
 	if (!flow || !state)
@@ -112,8 +125,13 @@ __noinline int note_answers(const struct flow *flow, const struct flow_state *st
 		answers.kind = FLOW_HANDED_BACK;
 		answers.node = state->node;
 	}
-	answers.becomes = answer_to(flow);
 	key = answer_to(&state->becomes);
+	known = bpf_map_lookup_elem(&flows, &key);
+	if (known && is_back(&known->becomes, flow) && leads_alike(known, &answers)) {
+		known->used = answers.used;
+		return 0;
+	}
+	answers.becomes = answer_to(flow);
 	bpf_map_update_elem(&flows, &key, &answers, BPF_ANY);
 	return 0;
 }
@@ -141,21 +159,22 @@ static __always_inline void lead_to(struct flow_state *state, const struct selec
 	state->used = seconds();
 }
 
-/* Whether `back` is the other direction of `flow`. */
-static __always_inline bool is_back(const struct flow *back, const struct flow *flow)
+#define CONNECTION_IDLE 7440 /* seconds: an idle TCP connection must be kept at least that long (RFC 5382, REQ-5) */
+
+static __always_inline bool is_idle(const struct flow_state *state, __u8 protocol)
 {
-	return same_address(&back->source, &flow->destination) && same_address(&back->destination, &flow->source) &&
-	       back->source_port == flow->destination_port && back->destination_port == flow->source_port;
+	return seconds_since(state->used) > (protocol == IPPROTO_UDP ? FLOW_IDLE : CONNECTION_IDLE);
 }
 
-#define PORT_TRIES 8
-#define FIRST_PORT 32768
-#define PORTS 28232 /* as many as the kernel gives out by itself */
+#define PORT_TRIES 16
+#define FIRST_PORT 1024
+#define PORTS 64512 /* all that need no privilege: a client has used up its own ephemeral ones soon */
 
 /*
  * From one port a client may reach one backend by two Services at once, and the backend could not tell the two
  * flows apart. The later one gets another port then, as connection tracking does (S-53). Where it finds none,
- * it takes the answers.
+ * it takes the answers. A port that an earlier connection had is better left alone: the backend may remember it for
+ * a minute, and take the new one's SYN for an old packet (PAWS, RFC 7323).
  */
 __noinline int find_port(const struct flow *flow, struct flow *becomes)
 {
@@ -167,7 +186,8 @@ __noinline int find_port(const struct flow *flow, struct flow *becomes)
 	for (int i = 0; i < PORT_TRIES; i++) {
 		key = answer_to(becomes);
 		taken = bpf_map_lookup_elem(&flows, &key);
-		if (!taken || taken->kind == FLOW_OF_STACK || is_back(&taken->becomes, flow))
+		if (!taken || taken->kind == FLOW_OF_STACK || is_back(&taken->becomes, flow) ||
+		    is_idle(taken, flow->protocol))
 			return 0;
 		becomes->source_port = bpf_htons(FIRST_PORT + bpf_get_prandom_u32() % PORTS);
 	}

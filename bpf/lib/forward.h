@@ -125,8 +125,8 @@ static __always_inline bool take_out(struct __sk_buff *skb, struct packet *p)
 }
 
 /*
- * To a Pod of this node, `local` (NULL: it is none), from where nothing but a Pod of ours could be meant. `framed`: it is still inside the
- * overlay's headers, and stays there, with no change, if it is not for the short cut.
+ * To a Pod of this node, `local` (NULL: it is none), from where nothing but a Pod of ours could be meant. `framed`: it
+ * is still inside the overlay's headers, and stays there, with no change, if it is not for the short cut.
  */
 __noinline int deliver(struct __sk_buff *skb, struct packet *p, const struct endpoint *local, bool framed,
 		       struct verdict *verdict)

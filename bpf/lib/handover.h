@@ -127,7 +127,16 @@ __noinline int hand_over(struct __sk_buff *skb, const struct packet *p, const st
 	return 0;
 }
 
-/* On the backend's node: an answer that has been translated, to the `node` that handed its flow over. */
+/* Whether an address is that of a Pod of this node, or of the node itself. */
+static __always_inline bool is_here(const struct address *address)
+{
+	return is_own(address) || bpf_map_lookup_elem(&endpoints, address);
+}
+
+/*
+ * On the backend's node: an answer that has been translated, to the `node` that handed its flow over. A client of this
+ * node gets it that way, too, as what leaves the host's stack cannot turn back here.
+ */
 __noinline int hand_back(struct __sk_buff *skb, const struct packet *p, const struct address *node,
 			 struct verdict *verdict)
 {
@@ -135,7 +144,7 @@ __noinline int hand_back(struct __sk_buff *skb, const struct packet *p, const st
 
 	if (!p || !node || !verdict)
 		return 0;
-	if (external_traffic == EXTERNAL_DSR) {
+	if (external_traffic == EXTERNAL_DSR && !is_here(&p->flow.destination)) {
 		*verdict = answer(skb, p);
 		return 0;
 	}
@@ -204,6 +213,16 @@ static __always_inline bool keeps_backend(const struct packet *p, const struct f
 	       state->becomes.destination_port == told->backend.port;
 }
 
+/*
+ * A client of this node, a Pod or the node itself, came by another node to this node's own network. The host's stack
+ * would take its packets for forged, and would answer it without the way back: so the Service itself speaks to the
+ * stack (S-37, S-43).
+ */
+static __always_inline bool comes_round(const struct flow *flow, const struct selection *told)
+{
+	return is_own(&told->backend.address) && is_here(&flow->source);
+}
+
 /* On the backend's node: notes the flow as it is told, or goes on as before; `becomes` is what its packets get. */
 static __always_inline void take_flow(struct packet *p, struct known *known, const struct address *node,
 				      const struct selection *told, struct flow *becomes)
@@ -220,6 +239,8 @@ static __always_inline void take_flow(struct packet *p, struct known *known, con
 		lead_to(&state, told);
 		state.becomes = *becomes;
 	} else {
+		if (comes_round(&p->flow, told))
+			state.becomes.source = p->flow.destination;
 		lead_to(&state, told);
 		if (has_ports(p))
 			find_port(&p->flow, &state.becomes);

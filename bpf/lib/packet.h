@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "../contract.h"
+#include "checksum.h"
 
 #define IPV4_FRAGMENT_MASK bpf_htons(0x3fff) /* "more fragments" and the offset */
 #define IPV4_OFFSET_MASK bpf_htons(0x1fff)
@@ -304,12 +305,16 @@ static __always_inline bool read_quoted(struct __sk_buff *skb, const struct pack
  */
 static __always_inline void decrement_hop_limit(struct __sk_buff *skb, const struct packet *p)
 {
-	__u8 now = p->hop_limit - 1;
+	__u8 now = p->hop_limit - 1, *byte;
 	struct iphdr *ip;
 
 	if (!p->v4) {
-		bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1,
-				    BPF_F_RECOMPUTE_CSUM);
+		byte = may_write(skb) ? at(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), 1) : NULL;
+		if (byte)
+			*byte = now;
+		else
+			bpf_skb_store_bytes(skb, ETH_HLEN + offsetof(struct ipv6hdr, hop_limit), &now, 1,
+					    BPF_F_RECOMPUTE_CSUM);
 		return;
 	}
 	ip = at(skb, ETH_HLEN, sizeof(*ip));

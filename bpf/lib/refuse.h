@@ -9,6 +9,7 @@
 
 #include "../config.h"
 #include "../contract.h"
+#include "checksum.h"
 #include "packet.h"
 #include "verdict.h"
 
@@ -40,45 +41,6 @@ struct ipv6_unreachable {
 	struct icmp icmp;
 	__u8 quoted[sizeof(struct ipv6hdr) + QUOTED_MORE];
 };
-
-static __always_inline __u16 fold(__s64 sum)
-{
-	__u32 folded = (sum & 0xffff) + (sum >> 16 & 0xffff);
-
-	folded = (folded & 0xffff) + (folded >> 16);
-	return ~folded;
-}
-
-static __always_inline __s64 sum_of(const void *data, __u32 length, __s64 sum)
-{
-	return bpf_csum_diff(NULL, 0, (__be32 *)data, length, sum);
-}
-
-/*
- * Of what transport checksums cover besides the transport (RFC 8200, section 8.1). IPv4's is the same, as ::ffff:
- * adds nothing.
- */
-static __always_inline __s64 pseudo_sum(const struct flow *flow, __u32 length, __u8 protocol)
-{
-	return bpf_csum_diff(NULL, 0, (__be32 *)&flow->source, 2 * sizeof(struct address),
-			     bpf_htonl(length + protocol));
-}
-
-/*
- * Whether the packet's checksum is still to be completed by whoever sends it on (CHECKSUM_PARTIAL), which no helper
- * tells: in its place there is the sum of what it covers besides the transport. What is made out of the packet will
- * be completed in the same place, and needs such a sum there.
- */
-static __noinline bool is_incomplete(struct __sk_buff *skb, const struct packet *p)
-{
-	__u32 at = p->flow.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check);
-	__u16 found;
-
-	if (p->flow.protocol != IPPROTO_TCP && p->flow.protocol != IPPROTO_UDP)
-		return false;
-	return !bpf_skb_load_bytes(skb, p->transport + at, &found, sizeof(found)) &&
-	       found == (__u16)~fold(pseudo_sum(&p->flow, p->end - p->transport, p->flow.protocol));
-}
 
 /* The header of an answer to a packet of `flow`. */
 static __always_inline struct iphdr ipv4_header(const struct flow *flow, __u32 length, __u8 protocol)
@@ -225,7 +187,8 @@ static __noinline bool unreachable_ipv6(struct __sk_buff *skb, const struct pack
 
 /*
  * Makes the refusal out of the packet; false where there is none to make. Of a packet in fragments only the first is
- * answered (RFC 1122, 3.2.2).
+ * answered (RFC 1122, 3.2.2). Where the packet's checksum was still to be completed, the refusal's will be, in the
+ * same place, and needs the pseudo header's sum there.
  */
 __noinline int make_refusal(struct __sk_buff *skb, const struct packet *p)
 {
@@ -233,7 +196,7 @@ __noinline int make_refusal(struct __sk_buff *skb, const struct packet *p)
 
 	if (!p || p->later)
 		return false;
-	incomplete = is_incomplete(skb, p);
+	incomplete = ip_summed(skb) == CHECKSUM_PARTIAL;
 	if (p->flow.protocol == IPPROTO_TCP)
 		return refuse_tcp(skb, p, incomplete);
 	return p->v4 ? unreachable_ipv4(skb, p) : unreachable_ipv6(skb, p, incomplete);

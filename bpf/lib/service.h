@@ -149,17 +149,23 @@ static __always_inline bool may_stay(__u32 set, const struct backend *backend)
 
 /*
  * Whom this client stays with (S-60); false where it is free to choose. A hit counts as a use. The backend is
- * copied first and looked at then: an LRU map may give the entry to another client at any moment.
+ * copied first and looked at then: an LRU map may give the entry to another client at any moment. One whose time
+ * is over chooses at random, and not `alike`: the hash would lead it to the same backend for ever.
  */
 static __always_inline bool stays(const struct affinity_key *key, const struct backend_set *set,
-				  struct selection *selection)
+				  const struct flow **alike, struct selection *selection)
 {
+	bool over;
+
 	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
 
 	if (!known)
 		return false;
 	selection->backend = known->backend;
-	if (seconds_since(known->used) >= set->affinity || !is_member(selection->set, &selection->backend)) {
+	over = seconds_since(known->used) >= set->affinity;
+	if (over || !is_member(selection->set, &selection->backend)) {
+		if (over)
+			*alike = NULL;
 		bpf_map_delete_elem(&affinities, key);
 		return false;
 	}
@@ -249,7 +255,7 @@ static __always_inline void count_hit(__u32 service)
 	__u64 *hits = bpf_map_lookup_elem(&service_hits, &service);
 
 	if (hits)
-		*hits += 1;
+		__sync_fetch_and_add(hits, 1);
 }
 
 /*
@@ -270,7 +276,7 @@ static __always_inline enum choice choose(__u32 service, const struct address *c
 	if (!set->count)
 		return set->on_empty == ON_EMPTY_DROP ? CHOICE_DROP : CHOICE_REFUSE;
 	key.service = set->service;
-	if (!set->affinity || !stays(&key, set, selection)) {
+	if (!set->affinity || !stays(&key, set, &alike, selection)) {
 		if (!pick(set, alike, selection))
 			return CHOICE_REFUSE;
 		if (set->affinity)

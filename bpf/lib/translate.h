@@ -8,22 +8,16 @@
 #include <bpf/bpf_helpers.h>
 
 #include "../contract.h"
+#include "checksum.h"
 #include "crc32c.h"
 #include "packet.h"
 
 #define ENDS_LENGTH (2 * sizeof(struct address))
-#define PORTS_LENGTH sizeof(struct ports)
 
 /* Both addresses as they stand in an IPv4 header. */
 struct ipv4_ends {
 	__be32 source, destination;
 };
-
-/* By how much the sum over both addresses changes. That of IPv4's is the same with and without ::ffff:. */
-static __always_inline __s64 ends_difference(const struct flow *from, const struct flow *to)
-{
-	return bpf_csum_diff((__be32 *)&from->source, ENDS_LENGTH, (__be32 *)&to->source, ENDS_LENGTH, 0);
-}
 
 static __always_inline bool has_ports(const struct packet *p)
 {
@@ -31,19 +25,8 @@ static __always_inline bool has_ports(const struct packet *p)
 			     p->flow.protocol == IPPROTO_SCTP);
 }
 
-/* A header's checksum once what it covers has changed by `difference` (RFC 1624). */
-static __always_inline __sum16 follow(__sum16 checksum, __s64 difference)
-{
-	__u64 sum = (__u64)(__u16)~checksum + (__u32)difference;
-
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~((sum & 0xffff) + (sum >> 16));
-}
-
-/* Writing in place takes half the time of the helpers that do the same. */
-static __always_inline bool write_ipv4_in_place(struct __sk_buff *skb, const struct ipv4_ends *ends, __s64 difference)
+static __always_inline bool write_ipv4_in_place(struct __sk_buff *skb, const struct ipv4_ends *ends,
+						__u64 difference)
 {
 	struct iphdr *ip = at(skb, ETH_HLEN, sizeof(*ip));
 
@@ -55,16 +38,28 @@ static __always_inline bool write_ipv4_in_place(struct __sk_buff *skb, const str
 	return true;
 }
 
+static __always_inline bool write_ipv6_in_place(struct __sk_buff *skb, const struct flow *to)
+{
+	struct ipv6hdr *ip = at(skb, ETH_HLEN, sizeof(*ip));
+
+	if (!ip)
+		return false;
+	__builtin_memcpy(&ip->saddr, &to->source, ENDS_LENGTH);
+	return true;
+}
+
 /*
  * The addresses in the IP header at `offset`. IPv4's header checksum balances the change; IPv6 has none, so
  * the sum that a device took of the whole packet must follow where `whole` says so.
  */
 static __always_inline void write_addresses(struct __sk_buff *skb, const struct packet *p, __u32 offset,
-					    const struct flow *to, __s64 difference, bool whole)
+					    const struct flow *to, __u64 difference, bool whole)
 {
 	struct ipv4_ends ends = { to->source.word[3], to->destination.word[3] };
 
 	if (!p->v4) {
+		if (offset == ETH_HLEN && may_write(skb) && write_ipv6_in_place(skb, to))
+			return;
 		bpf_skb_store_bytes(skb, offset + offsetof(struct ipv6hdr, saddr), &to->source, ENDS_LENGTH,
 				    whole ? BPF_F_RECOMPUTE_CSUM : 0);
 		return;
@@ -72,18 +67,30 @@ static __always_inline void write_addresses(struct __sk_buff *skb, const struct 
 	if (offset == ETH_HLEN && write_ipv4_in_place(skb, &ends, difference))
 		return;
 	bpf_skb_store_bytes(skb, offset + offsetof(struct iphdr, saddr), &ends, sizeof(ends), 0);
-	bpf_l3_csum_replace(skb, offset + offsetof(struct iphdr, check), 0, difference, 0);
+	bpf_l3_csum_replace(skb, offset + offsetof(struct iphdr, check), 0, fold_words(difference), 0);
 }
 
-static __always_inline void replace_checksum(struct __sk_buff *skb, __u32 offset, __u64 flags,
-					     const struct flow *from, const struct flow *to, __s64 difference)
+/*
+ * The transport checksum at `offset` follows a change of addresses and ports. `optional`: zero says that there is none
+ * (RFC 768). What is still to be summed has only the addresses in it.
+ */
+static __always_inline void replace_checksum(struct __sk_buff *skb, __u32 offset, bool optional, __u64 addresses,
+					     __u64 ports)
 {
-	struct ports old = { from->source_port, from->destination_port };
-	struct ports new = { to->source_port, to->destination_port };
-	__s64 ports = bpf_csum_diff((__be32 *)&old, PORTS_LENGTH, (__be32 *)&new, PORTS_LENGTH, 0);
+	bool partial = ip_summed(skb) == CHECKSUM_PARTIAL;
+	__u64 flags = optional ? BPF_F_MARK_MANGLED_0 : 0;
+	__u16 *check = NULL;
 
-	bpf_l4_csum_replace(skb, offset, 0, difference, BPF_F_PSEUDO_HDR | flags);
-	bpf_l4_csum_replace(skb, offset, 0, ports, flags);
+	if (may_write(skb) && offset <= FARTHEST_TRANSPORT)
+		check = at(skb, offset, sizeof(*check));
+	if (!check) {
+		bpf_l4_csum_replace(skb, offset, 0, fold_words(addresses), BPF_F_PSEUDO_HDR | flags);
+		bpf_l4_csum_replace(skb, offset, 0, fold_words(ports), flags);
+	} else if (*check || !optional) {
+		*check = partial ? ~follow(~*check, addresses) : follow(*check, addresses + ports);
+		if (optional && !*check)
+			*check = 0xffff;
+	}
 }
 
 static __always_inline void write_ports(struct __sk_buff *skb, __u32 offset, const struct flow *to)
@@ -100,23 +107,22 @@ static __always_inline void write_ports(struct __sk_buff *skb, __u32 offset, con
 /* Gives the packet the ends of `to`; `p` follows. A later fragment has no ports and no checksum of its own. */
 __noinline int translate(struct __sk_buff *skb, struct packet *p, const struct flow *to)
 {
-	__s64 difference;
+	__u64 addresses, ports;
 
 	if (!p || !to)
 		return 0;
-	difference = ends_difference(&p->flow, to);
+	addresses = ends_difference(&p->flow, to);
+	ports = ports_difference(&p->flow, to);
 	if (has_ports(p)) {
 		if (p->flow.protocol == IPPROTO_TCP)
-			replace_checksum(skb, p->transport + offsetof(struct tcphdr, check), 0, &p->flow, to,
-					 difference);
+			replace_checksum(skb, p->transport + offsetof(struct tcphdr, check), false, addresses, ports);
 		else if (p->flow.protocol == IPPROTO_UDP)
-			replace_checksum(skb, p->transport + offsetof(struct udphdr, check),
-					 BPF_F_MARK_MANGLED_0, &p->flow, to, difference);
+			replace_checksum(skb, p->transport + offsetof(struct udphdr, check), true, addresses, ports);
 		else
 			replace_crc32c(skb, p, to);
 		write_ports(skb, p->transport, to);
 	}
-	write_addresses(skb, p, ETH_HLEN, to, difference, true);
+	write_addresses(skb, p, ETH_HLEN, to, addresses, true);
 	p->flow = *to;
 	return 0;
 }
@@ -131,9 +137,7 @@ static __always_inline void translate_quoted(struct __sk_buff *skb, const struct
 {
 	__u32 header = error->transport + ICMP_HEADER_LENGTH;
 	__u32 checksum = error->transport + offsetof(struct icmp, checksum);
-	struct ports old = { quoted->flow.source_port, quoted->flow.destination_port };
-	struct ports new = { to->source_port, to->destination_port };
-	__s64 difference = ends_difference(&quoted->flow, to);
+	__u32 difference = fold_words(ends_difference(&quoted->flow, to));
 
 	write_addresses(skb, error, header, to, difference, false);
 	if (!error->v4)
@@ -141,8 +145,7 @@ static __always_inline void translate_quoted(struct __sk_buff *skb, const struct
 	if (!has_ports(quoted))
 		return;
 	write_ports(skb, quoted->transport, to);
-	bpf_l4_csum_replace(skb, checksum, 0,
-			    bpf_csum_diff((__be32 *)&old, PORTS_LENGTH, (__be32 *)&new, PORTS_LENGTH, 0), 0);
+	bpf_l4_csum_replace(skb, checksum, 0, fold_words(ports_difference(&quoted->flow, to)), 0);
 }
 
 /* An ICMP error comes from, and goes to, the ends that `becomes` gives the flow that it belongs to. */
@@ -150,7 +153,7 @@ __noinline int translate_error(struct __sk_buff *skb, struct packet *error, cons
 {
 	struct packet quoted = {};
 	struct flow to;
-	__s64 difference;
+	__u32 difference;
 
 	if (!error || !becomes || !read_quoted(skb, error, &quoted))
 		return 0;
@@ -160,7 +163,7 @@ __noinline int translate_error(struct __sk_buff *skb, struct packet *error, cons
 	if (same_address(&to.source, &quoted.flow.destination))
 		to.source = becomes->source;
 	to.destination = becomes->destination;
-	difference = ends_difference(&error->flow, &to);
+	difference = fold_words(ends_difference(&error->flow, &to));
 	if (!error->v4) /* ICMPv6's checksum covers the addresses, ICMP's does not */
 		bpf_l4_csum_replace(skb, error->transport + offsetof(struct icmp, checksum), 0, difference,
 				    BPF_F_PSEUDO_HDR);

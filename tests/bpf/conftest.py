@@ -34,7 +34,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
         stack.callback(netns.delete, home)
         ip = ["nsenter", f"--net={home}", "ip", "-batch", "-"]
         subprocess.run(ip, input=DEVICES, text=True, check=True)
-        programs = Programs(pins, home)
+        (pins / "maps").mkdir()
+        programs = Programs(pins / "maps", home)
         stack.callback(programs.close)
         fill(programs)
         yield programs

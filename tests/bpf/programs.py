@@ -18,33 +18,12 @@ from typing import Any
 from tulle.kernel import netns
 from tulle.kernel.bpf_maps import RingBuffer
 from tulle.kernel.bpf_objects import BpfObject
+from tulle.kernel.bpf_run import RunOptions
 from tulle.kernel.btf import Contract
 
 TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT = 0xFFFFFFFF, 2, 7
 MARK_AT, IFINDEX_AT, SK_BUFF_SIZE = 8, 40, 192  # in struct __sk_buff, linux/bpf.h
 LARGEST_PACKET = 1 << 14
-
-
-class _Options(ctypes.Structure):
-    """``struct bpf_test_run_opts`` of libbpf."""
-
-    _fields_ = (
-        ("size", ctypes.c_size_t),
-        ("data_in", ctypes.c_char_p),
-        ("data_out", ctypes.c_void_p),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_char_p),
-        ("ctx_out", ctypes.c_void_p),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("repeat", ctypes.c_int),
-        ("duration", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-    )
 
 
 def object_path(name: str) -> Path:
@@ -59,8 +38,8 @@ def run_program(
     struct.pack_into("=I", context, MARK_AT, mark)
     struct.pack_into("=I", context, IFINDEX_AT, ifindex)
     data, after = ctypes.create_string_buffer(LARGEST_PACKET), ctypes.create_string_buffer(1024)
-    options = _Options(
-        size=ctypes.sizeof(_Options),
+    options = RunOptions(
+        size=ctypes.sizeof(RunOptions),
         data_in=packet,
         data_size_in=len(packet),
         data_out=ctypes.addressof(data),
@@ -95,6 +74,7 @@ class Programs:
         for each in objects:
             each.load(pins, {}, {"flows": 16384, "source_ranges": 2048})
         self._objects = objects
+        self.pins = pins
         self.home = home
         self.fds = {name: fd for each in objects for name, fd in each.programs.items()}
         self._events: list[Any] = []

@@ -140,10 +140,10 @@ class Scene:
         return self.programs.run("from_uplink", ethernet(NODE_MAC, ROUTER_MAC, packet), UPLINK)
 
     def hits(self) -> list[int]:
-        """How often each port of the Service was chosen for, on all CPUs."""
+        """How often each port of the Service was chosen for."""
         found = self.programs.maps["service_hits"]
         words = [found.get(index.to_bytes(4, "little")) or b"" for index in self.indices()]
-        return [sum(int.from_bytes(w[i : i + 8], "little") for i in range(0, len(w), 8)) for w in words]
+        return [int.from_bytes(word, "little") for word in words]
 
     def indices(self) -> list[int]:
         """What frontends lead to, without the special ones."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from cluster import Family, flow
-from packets import ACK, SCTP, SYN, TCP, UDP, sctp, tcp
-from service_scene import BACKEND_PORT, KEY, OTHER_VIPS, PORT, Ends, Scene, backends, reasons
+from cluster import ROUTER_MAC, UPLINK, Family, flow
+from packets import ACK, SCTP, SYN, TCP, UDP, ethernet, sctp, tcp
+from service_scene import BACKEND_PORT, KEY, NODE_MAC, OTHER_VIPS, PORT, Ends, Scene, backends, reasons
 from tests.plans import led_by
 
 from tulle.model.address import Address, to_bytes
@@ -20,7 +20,9 @@ from tulle.pod_to_service.plan import Backend
 DATAGRAM = struct.pack("!HH", 12, 0) + b"abcd"
 OPENING = {TCP: tcp(0, 0, SYN)[4:], UDP: DATAGRAM, SCTP: sctp(0, 0, 1)[4:]}
 GOING_ON = {TCP: tcp(0, 0, ACK, b"x")[4:], UDP: DATAGRAM, SCTP: sctp(0, 0, 0)[4:]}
-FLOW_REFRESH, FLOW_IDLE = 30, 180  # seconds, bpf/lib/flow.h
+FLOW_REFRESH, FLOW_IDLE, CONNECTION_IDLE = 30, 180, 7440  # seconds, bpf/lib/flow.h
+EPHEMERAL = 32768, 61000
+"""The ports that Linux gives out by itself, and the one behind them."""
 
 
 def seconds() -> int:
@@ -208,24 +210,61 @@ def test_a_backend_that_connects_by_itself_is_not_an_answer(scene: Scene) -> Non
     assert not answered(scene, TCP)
 
 
+def serve_twice(scene: Scene, protocol: int) -> tuple[Address, Address]:
+    """By two addresses, with Pod ``b`` behind both."""
+    other = OTHER_VIPS[scene.family.name]
+    plan = scene.plan(protocol, backends(scene.family.b))
+    scene.apply(led_by(plan, *plan.frontends, plan.frontends[0]._replace(address=to_bytes(other))))
+    return scene.vip, other
+
+
+def given_port(scene: Scene, protocol: int, asked: Ends) -> int:
+    """Opens a flow: the port from which Pod ``b`` sees it come."""
+    packet = scene.send(asked.packet(protocol, OPENING[protocol])).packet[14:]
+    port = int.from_bytes(packet[20 if asked.source.version == 4 else 40 :][:2], "big")
+    given = Ends(asked.source, port, scene.family.b, BACKEND_PORT)
+    assert packet == given.packet(protocol, OPENING[protocol], 63), "the checksum follows the port"
+    return port
+
+
 @pytest.mark.parametrize("protocol", [TCP, UDP, SCTP])
 def test_two_flows_of_one_port_to_one_backend_are_told_apart(scene: Scene, protocol: int) -> None:
     """S-53: by two Services; the later flow gets another port, and each has its own answers."""
-    backend, other = scene.family.b, OTHER_VIPS[scene.family.name]
-    plan = scene.plan(protocol, backends(backend))
-    scene.apply(led_by(plan, *plan.frontends, plan.frontends[0]._replace(address=to_bytes(other))))
-    rest, seen = OPENING[protocol], []
-    for vip in (scene.vip, other):
+    backend, seen = scene.family.b, []
+    for vip in serve_twice(scene, protocol):
         asked = Ends(scene.family.a, 40000, vip, PORT)
-        packet = scene.send(asked.packet(protocol, rest)).packet[14:]
-        port = int.from_bytes(packet[20 if vip.version == 4 else 40 :][:2], "big")
-        given = Ends(scene.family.a, port, backend, BACKEND_PORT)
-        assert packet == given.packet(protocol, rest, 63), "the checksum follows the port"
+        given = Ends(scene.family.a, given_port(scene, protocol, asked), backend, BACKEND_PORT)
         seen.append((asked, given))
     assert seen[0][1].source_port == 40000 != seen[1][1].source_port
     for asked, given in seen:
         answer = scene.answer(backend, given.back.packet(protocol, GOING_ON[protocol]))
         assert answer.packet[14:] == asked.back.packet(protocol, GOING_ON[protocol], 63)
+
+
+def test_other_ports_are_not_only_those_that_clients_use_themselves(scene: Scene) -> None:
+    """A client with connections from all of its ephemeral ports finds others; none needs a privilege."""
+    given: set[int] = set()
+    for own in range(40000, 40030):
+        asked = [Ends(scene.family.a, own, vip, PORT) for vip in serve_twice(scene, TCP)]
+        assert given_port(scene, TCP, asked[0]) == own
+        given.add(given_port(scene, TCP, asked[1]))
+    assert min(given) >= 1024
+    assert given - set(range(*EPHEMERAL))
+
+
+@pytest.mark.parametrize(("protocol", "seconds_idle"), [(TCP, CONNECTION_IDLE), (UDP, FLOW_IDLE)])
+def test_a_flow_that_was_idle_for_long_gives_its_port_away(
+    scene: Scene, protocol: int, seconds_idle: int
+) -> None:
+    """RFC 5382, REQ-5: not before 2 hours and 4 minutes for TCP."""
+    first, other = (Ends(scene.family.a, 40000, vip, PORT) for vip in serve_twice(scene, protocol))
+    given_port(scene, protocol, first)
+    age(scene, seconds_idle - 10)
+    assert given_port(scene, protocol, other) != 40000
+    key = flow(scene.programs, other.source, other.destination, protocol, (40000, PORT))
+    scene.programs.maps["flows"].discard(key)
+    age(scene, seconds_idle + 10)
+    assert given_port(scene, protocol, other) == 40000
 
 
 CHI_SQUARED = {2: 45.0, 5: 52.0, 17: 85.0}
@@ -320,6 +359,19 @@ def test_affinity_ends_with_its_timeout(scene: Scene) -> None:
     chosen = set()
     for port in range(50000, 50060):
         chosen.add(opened(scene, port=port))
+        age_affinities(scene, 101)
+    assert chosen == set(two(scene))
+
+
+def test_affinity_from_outside_ends_with_its_timeout(scene: Scene) -> None:
+    """S-60: although a client outside is led alike by each node, for the first time."""
+    sticky(scene, *two(scene))
+    chosen = set()
+    for port in range(50000, 50060):
+        packet = Ends(scene.family.outside, port, scene.vip, PORT).packet(TCP, OPENING[TCP])
+        scene.programs.run("from_uplink", ethernet(NODE_MAC, ROUTER_MAC, packet), UPLINK)
+        [(_, backend, _)] = affinities(scene)
+        chosen.add(backend)
         age_affinities(scene, 101)
     assert chosen == set(two(scene))
 

@@ -226,30 +226,3 @@ def test_refusals_are_not_hits(scene: Scene) -> None:
     scene.apply(scene.plan(TCP, backends(scene.family.b)))
     scene.send(scene.asked.packet(TCP, FIRST[TCP]))
     assert scene.hits() == [1]
-
-
-def pseudo(source: bytes, destination: bytes, length: int, protocol: int) -> bytes:
-    """The sum that stands in the place of a checksum which is still to be completed."""
-    covered = source + destination + struct.pack("!II", length, protocol)
-    return struct.pack("!H", ~checksum(covered) & 0xFFFF)
-
-
-def completed(body: bytes, at: int) -> bytes:
-    """As a device does it that is told where to begin, and where the checksum belongs."""
-    return body[:at] + struct.pack("!H", checksum(body)) + body[at + 2 :]
-
-
-@pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_a_refusal_is_right_once_its_checksum_is_completed(scene: Scene, protocol: int) -> None:
-    """What was on no wire has only the sum of the pseudo-header, and so has what is made out of it."""
-    scene.apply(scene.plan(protocol, ()))
-    ends, at = scene.asked, 16 if protocol == TCP else 6
-    source, destination = ends.source.packed, ends.destination.packed
-    body = bytearray(ends.body(protocol, FIRST[protocol]))
-    body[at : at + 2] = pseudo(source, destination, len(body), protocol)
-    outcome = scene.send(ip(ends.source, ends.destination, protocol, bytes(body)))
-    six = ends.source.version == 6
-    answer = completed(outcome.packet[14 + (40 if six else 20) :], at)
-    carried = TCP if protocol == TCP else scene.family.icmp
-    covered = struct.pack("!II", len(answer), carried) + source + destination
-    assert checksum(answer if carried == 1 else covered + answer) == 0

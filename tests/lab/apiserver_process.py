@@ -100,7 +100,7 @@ class Kubectl:
         text = json.dumps(given) if isinstance(given, dict) else given
         settings = self._environment | environment
         command = [*self._base, *arguments]
-        return subprocess.run(command, input=text, env=settings, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, input=text, env=settings, capture_output=True, text=True, timeout=120)
 
     def open(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that goes on; the caller ends it."""
@@ -111,4 +111,4 @@ class Kubectl:
         """With a bearer token instead of the administrator's certificate."""
         server = ["--kubeconfig=/dev/null", f"--server={self._server.url}", f"--token={token}"]
         command = ["kubectl", *server, f"--certificate-authority={self._server.ca}", *arguments]
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=120)

@@ -10,6 +10,7 @@ from typing import Any
 
 from livelab import PATIENCE, Cluster, Object, Pods, run
 from loads import ENDS, MOUNT, ask, offer_ends, who
+from tests import ends
 
 from tulle.kube.client import Client
 from tulle.kube.resources import SERVICES
@@ -100,9 +101,11 @@ class Doors:
     async def change(self, name: str, **spec: Any) -> None:
         await self.client.patch(SERVICES, name, {"spec": spec}, self.pods.namespace)
 
-    async def inside(self, pod: str, how: str, address: str, port: int, times: int = 1) -> list[Any]:
+    async def inside(
+        self, pod: str, how: str, address: str, port: int, times: int = 1, patience: float = ends.PATIENCE
+    ) -> list[Any]:
         """What a Pod saw."""
-        words = (*ENDS, "ask", how, address, str(port), str(times), "64")
+        words = (*ENDS, "ask", how, address, *map(str, (port, times, 64, patience)))
         container = "both" if pod.startswith("server") else "main"
         lines = (await self.pods.run(pod, *words, container=container)).splitlines()
         return [json.loads(line) for line in lines]
@@ -110,13 +113,13 @@ class Doors:
     async def until(
         self, place: str, how: str, address: str, port: int, wanted: set[str], times: int = 20
     ) -> list[Any]:
-        """Asks from ``world`` or a Pod until exactly ``wanted`` answer; one who is silent takes a second."""
-        count = 1 if wanted == SILENCE else times
+        """Asks from ``world`` or a Pod until exactly ``wanted`` answer."""
+        how_often = (1, ends.SILENCE) if wanted == SILENCE else (times, ends.PATIENCE)
         found: list[Any] = []
         try:
             async with asyncio.timeout(PATIENCE):
                 while set(who(found)) != wanted:
-                    found = await self.asked(place, how, address, port, count)
+                    found = await self.asked(place, how, address, port, *how_often)
         except TimeoutError:
             seen = set(who(found))
             raise AssertionError(f"{place} {how} {address} {port}: {wanted} wanted, found {seen}") from None
@@ -135,10 +138,12 @@ class Doors:
             while not set(who(await self.asked(place, "tcp", address, port))) <= {"L", "R"}:
                 pass
 
-    async def asked(self, place: str, how: str, address: str, port: int, times: int = 1) -> list[Any]:
+    async def asked(
+        self, place: str, how: str, address: str, port: int, times: int = 1, patience: float = ends.PATIENCE
+    ) -> list[Any]:
         if place == "world":
-            return await ask(self.lab, how, address, port, times)
-        return await self.inside(place, how, address, port, times)
+            return await ask(self.lab, how, address, port, times, patience=patience)
+        return await self.inside(place, how, address, port, times, patience)
 
 
 def _mounts() -> Object:

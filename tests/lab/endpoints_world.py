@@ -27,7 +27,7 @@ from tulle.kube.resources import (
 
 Object = dict[str, Any]
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 ZONES = {"node-a": "east", "node-b": "west"}
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 CONTROLLER = "endpointslice-controller.k8s.io"

@@ -24,7 +24,7 @@ from tulle.lab.up import Lab, opened
 
 Object = dict[str, Any]
 TULLE = (sys.executable, "-m", "tulle")
-PATIENCE = 30.0
+PATIENCE = 90.0
 NODES = 2
 
 

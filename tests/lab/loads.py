@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from livelab import PATIENCE, Cluster, Pods, run
+from tests import ends
 
 from tulle.kube.client import Client
 from tulle.kube.resources import CONFIGMAPS
@@ -42,9 +43,17 @@ def on_host(lab: Cluster, host: str, *words: str) -> list[str]:
     return ["nsenter", f"--net={lab.paths.netns(host)}", sys.executable, str(SOURCE), *words]
 
 
-async def ask(lab: Cluster, how: str, address: str, port: int, times: int = 1, size: int = 64) -> list[Any]:
+async def ask(
+    lab: Cluster,
+    how: str,
+    address: str,
+    port: int,
+    times: int = 1,
+    size: int = 64,
+    patience: float = ends.PATIENCE,
+) -> list[Any]:
     """What *world* saw: a dictionary for each request."""
-    line = on_host(lab, "world", "ask", how, address, str(port), str(times), str(size))
+    line = on_host(lab, "world", "ask", how, address, *map(str, (port, times, size, patience)))
     done = await asyncio.to_thread(run, line)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -16,7 +16,7 @@ from apiserver_process import CONTROLLER_TOKEN, TULLE, ApiServer, Kubectl
 
 Object = dict[str, Any]
 OPTIONS = ("--service-cidr=10.96.0.0/16,fd00:10:96::/112", "--advertise-address=192.0.2.1")
-PATIENCE = 30.0
+PATIENCE = 60.0
 ASSIGNED = "tulle.dev/AddressAssigned"
 FINALIZER = "service.kubernetes.io/load-balancer-cleanup"
 numbers = count(1)

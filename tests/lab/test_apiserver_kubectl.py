@@ -196,12 +196,12 @@ def test_replace_with_a_stale_version_is_a_conflict(kubectl: Kubectl, name: str)
 def test_scale_and_wait(kubectl: Kubectl, name: str) -> None:
     kubectl("create", "deployment", name, "--image=x", "--replicas=1")
     kubectl("scale", "deployment", name, "--replicas=0", "--current-replicas=1")
-    kubectl("wait", f"deployment/{name}", "--for=jsonpath={.spec.replicas}=0", "--timeout=5s")
+    kubectl("wait", f"deployment/{name}", "--for=jsonpath={.spec.replicas}=0", "--timeout=90s")
     assert "Expected replicas" in kubectl(
         "scale", "deployment", name, "--replicas=2", "--current-replicas=7", fails=True
     )
     kubectl("delete", "deployment", name, "--wait=false")
-    kubectl("wait", f"deployment/{name}", "--for=delete", "--timeout=5s")
+    kubectl("wait", f"deployment/{name}", "--for=delete", "--timeout=90s")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_custom_resources(kubectl: Kubectl) -> None:
         return {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec}
 
     kubectl("apply", "-f", "-", given=CRD)
-    kubectl("wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=5s")
+    kubectl("wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=90s")
     said = kubectl("apply", "-f", "-", given=widget(size=0, colour="green"), fails=True)
     assert "spec.size in body should be greater than or equal to 1" in said
     assert 'spec.colour: Unsupported value: "green": supported values: "red", "blue"' in said
@@ -300,7 +300,7 @@ def test_custom_resources(kubectl: Kubectl) -> None:
     found = json.loads(kubectl("get", "wd", "w", "-o", "json"))
     assert (found["spec"], found["status"]) == ({"size": 3, "colour": "red", "replicas": 4}, {"a": 1})
     assert "How big it is" in kubectl("explain", "widget.spec")
-    kubectl("delete", "crd", "widgets.example.com", "--timeout=5s")
+    kubectl("delete", "crd", "widgets.example.com", "--timeout=90s")
     assert "the server" in kubectl("get", "widgets", fails=True)
 
 
@@ -349,7 +349,7 @@ def test_finalizers_hold_back(kubectl: Kubectl, name: str) -> None:
     kubectl("delete", "cm", name, "--wait=false")
     assert "deletionTimestamp" in kubectl("get", "cm", name, "-o", "yaml")
     kubectl("patch", "cm", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    kubectl("wait", f"cm/{name}", "--for=delete", "--timeout=5s")
+    kubectl("wait", f"cm/{name}", "--for=delete", "--timeout=90s")
 
 
 def test_command_line_errors_are_one_line(tmp_path: Path) -> None:

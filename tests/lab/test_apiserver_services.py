@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from apiserver_process import ApiServer, Kubectl
 
-pytestmark = pytest.mark.timeout(60)
-
 names = count()
 OPTIONS = ("--service-cidr=10.96.0.0/16,fd00:10:96::/112", "--advertise-address=192.0.2.1")
 
@@ -62,7 +60,7 @@ def test_the_api_itself(kubectl: Kubectl, server: ApiServer) -> None:
     assert row(kubectl, "endpointslice", "kubernetes")[:4] == ["kubernetes", "IPv4", port, "192.0.2.1"]
     assert row(kubectl, "servicecidr", "kubernetes")[1] == "10.96.0.0/16,fd00:10:96::/112"
     assert row(kubectl, "ipaddress", "10.96.0.1") == ["10.96.0.1", "services/default/kubernetes"]
-    kubectl("wait", "--for=condition=Ready", "servicecidr/kubernetes", "--timeout=10s")
+    kubectl("wait", "--for=condition=Ready", "servicecidr/kubernetes", "--timeout=90s")
 
 
 def test_each_type_as_get_shows_it(kubectl: Kubectl, name: str) -> None:
@@ -159,12 +157,12 @@ def test_more_addresses_at_run_time(kubectl: Kubectl, name: str) -> None:
         "spec": {"cidrs": ["10.98.0.0/24"]},
     }
     kubectl("create", "-f", "-", given=cidr)
-    kubectl("wait", "--for=condition=Ready", f"servicecidr/{name}", "--timeout=10s")
+    kubectl("wait", "--for=condition=Ready", f"servicecidr/{name}", "--timeout=90s")
     kubectl("create", "service", "clusterip", name, "--tcp=80", "--clusterip=10.98.0.7")
     kubectl("delete", "servicecidr", name, "--wait=false")
-    kubectl("wait", "--for=condition=Ready=False", f"servicecidr/{name}", "--timeout=10s")
+    kubectl("wait", "--for=condition=Ready=False", f"servicecidr/{name}", "--timeout=90s")
     kubectl("delete", "service", name)
-    kubectl("wait", "--for=delete", f"servicecidr/{name}", "--timeout=10s")
+    kubectl("wait", "--for=delete", f"servicecidr/{name}", "--timeout=90s")
 
 
 def test_a_kill_keeps_what_was_given(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from livelab import Cluster, Pods, waits_for
 
 NO_WEBSOCKETS = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "false"}
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 
 class Kubectl:

@@ -278,9 +278,11 @@ async def test_a_connection_survives_the_move_of_its_address_to_another_node(doo
             await doors.until("world", "tcp", vip, 80, {"L", "R"})
             with ExitStack() as stack:
                 line = on_host(doors.lab, "world", "converse", vip, "81")
-                held = [stack.enter_context(speaking(doors.lab, line, "ready")) for _ in range(12)]
-                names = [await asyncio.to_thread(say) for say in held]
-                assert set(names) == {"L", "R"}
+                held, names = [], list[str]()
+                while len(held) < 12 or set(names) != {"L", "R"}:  # a flow's hash is chance
+                    held.append(stack.enter_context(speaking(doors.lab, line, "ready")))
+                    names.append(await asyncio.to_thread(held[-1]))
+                    assert len(held) < 64, names
                 for node in (second, first):
                     route(doors.lab, "replace", vip, node)
                     assert [await asyncio.to_thread(say) for say in held] == names
@@ -352,7 +354,7 @@ async def test_a_rolling_update_fails_no_client_outside(doors: Doors) -> None:
         ) as pod_load,
     ):
         doors.lab.kubectl("-n", namespace, "rollout", "restart", "deployment/web")
-        doors.lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
+        doors.lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=90s")
     await doors.client.delete(DEPLOYMENTS, "web", namespace, propagation="Background")
     for [result] in (by_v4, by_v6, pod_load):
         assert result["failures"] == []

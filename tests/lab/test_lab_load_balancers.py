@@ -90,6 +90,7 @@ async def test_a_killed_controller_is_started_again(lab: Cluster, balancers: Bal
 
 @pytest.mark.parametrize("node", ["node-1", "node-2"])
 async def test_status_of_a_node_shows_pools(lab: Cluster, node: str) -> None:
+    lab.kubectl("wait", "--for=condition=Ready", "lbp/lab", "--timeout=90s")
     said = lab.tulle("node", node, "--", "tulle", "status").stdout
     assert "172.30.1.200-172.30.1.249" in said and "all others" in said
     as_json = json.loads(lab.tulle("node", node, "--", "tulle", "status", "-o", "json").stdout)

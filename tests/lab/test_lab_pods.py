@@ -99,7 +99,7 @@ async def test_a_crashing_container_is_restarted_at_once_and_then_held_back(pods
     status = container_status(pod)
     assert status["restartCount"] == 1
     assert status["lastState"]["terminated"]["exitCode"] == 7
-    assert any(event.startswith("BackOff: ") for event in await pods.events("p"))
+    assert await pods.event("p", "BackOff")
 
 
 async def test_init_containers_sidecars_and_main_keep_their_order(pods: Pods) -> None:
@@ -113,7 +113,11 @@ async def test_init_containers_sidecars_and_main_keep_their_order(pods: Pods) ->
             host("side", "bash", "-c", say.format("side"), restartPolicy="Always", **log),
             host("second", "sh", "-c", "echo second >> /log/all", **log),
         ],
-        containers=[host("main", "bash", "-c", say.format("main"), **log), host("watcher", *FOREVER, **log)],
+        containers=[
+            host("main", "bash", "-c", say.format("main"), **log),
+            host("watcher", "bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait", **log),
+        ],
+        terminationGracePeriodSeconds=60,
         volumes=[{"name": "log", "emptyDir": {}}],
     )
     await pods.ready("p")
@@ -137,14 +141,15 @@ async def test_pre_stop_runs_and_a_deaf_container_is_killed_after_its_grace(pods
     deaf = "trap '' TERM; echo up; while true; do sleep 0.1; done"
     hook = {"preStop": {"exec": {"command": ["touch", "/shared/stopping"]}}}
     shared = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
-    wait = "trap 'test -e /shared/stopping && exit 42' TERM; while true; do sleep 0.1; done"
+    stopping = "until test -e /shared/stopping; do sleep 0.1; done; exit 42"
+    wait = f"trap '{stopping}' TERM; while true; do sleep 0.1; done"
     await pods.create(
         "p",
         containers=[
             host("main", "bash", "-c", deaf, lifecycle=hook, **shared),
             host("witness", "bash", "-c", wait, lifecycle={"preStop": {"sleep": {"seconds": 1}}}, **shared),
         ],
-        terminationGracePeriodSeconds=2,
+        terminationGracePeriodSeconds=4,
         volumes=[{"name": "shared", "emptyDir": {}}],
     )
     await pods.ready("p")
@@ -164,7 +169,7 @@ async def test_a_terminating_pod_keeps_its_network(pods: Pods) -> None:
         "s.test(HandlerClass=s.SimpleHTTPRequestHandler, port=8080, bind='::')"
     )
     await pods.create(
-        "server", "python3", "-c", server, terminationGracePeriodSeconds=20,
+        "server", "python3", "-c", server, terminationGracePeriodSeconds=300,
         readinessProbe={"tcpSocket": {"port": 8080}, "periodSeconds": 1},
     )  # fmt: skip
     await pods.create("client", *FOREVER)
@@ -239,7 +244,7 @@ async def test_previous_logs(lab: Cluster, pods: Pods) -> None:
 
 async def test_follow_ends_with_the_container(lab: Cluster, pods: Pods) -> None:
     await pods.create("p", "sh", "-c", "echo a; sleep 1; echo b", restartPolicy="Never")
-    await pods.until("p", has_phase("Running"))
+    await pods.until("p", lambda pod: has_phase("Running")(pod) or has_phase("Succeeded")(pod))
     assert lab.kubectl("logs", "-f", "-n", pods.namespace, "p").stdout == "a\nb\n"
 
 

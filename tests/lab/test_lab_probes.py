@@ -73,7 +73,7 @@ async def test_readiness_follows_the_probe(pods: Pods, kind: str) -> None:
     for value, wanted in ((1, True), (2, False), (1, True)):
         await set_health(pods, value)
         await pods.until("p", lambda pod, wanted=wanted: pod and is_ready(pod) is wanted)
-    assert any(event.startswith("Unhealthy: Readiness probe failed") for event in await pods.events("p"))
+    assert (await pods.event("p", "Unhealthy")).startswith("Readiness probe failed")
 
 
 async def test_tcp_readiness(pods: Pods) -> None:
@@ -93,7 +93,7 @@ async def test_a_container_that_is_not_alive_is_started_again(pods: Pods) -> Non
     await pods.run("p", "touch", "/state/ill")
     pod = await pods.until("p", lambda pod: container_status(pod).get("restartCount") == 1 and is_ready(pod))
     assert container_status(pod)["lastState"]["terminated"]["exitCode"] == 9
-    assert "Killing: Container main failed liveness probe, will be restarted" in await pods.events("p")
+    assert await pods.event("p", "Killing") == "Container main failed liveness probe, will be restarted"
 
 
 async def test_other_probes_wait_for_the_startup_probe(pods: Pods) -> None:

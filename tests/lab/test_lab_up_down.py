@@ -87,7 +87,7 @@ def test_down_after_everything_was_killed() -> None:
             "spec": {"containers": [{"name": "c", "image": "host", "command": ["sleep", "infinity"]}]},
         }
         doomed.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-        doomed.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=30s")
+        doomed.kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=90s")
         for process in processes.recorded(doomed.paths):
             os.kill(process.pid, signal.SIGKILL)
     # the end of the block takes it down and looks for what is left
@@ -114,7 +114,7 @@ def test_an_interrupted_up_undoes_itself(number: signal.Signals) -> None:
         assert started.stderr is not None
         assert "Lay the wires" in started.stderr.readline()
         started.send_signal(number)
-        _, said = started.communicate(timeout=30)
+        _, said = started.communicate(timeout=90)
     assert (started.returncode, said.splitlines()[-1]) == (1, "tulle: stopped before the lab was up")
     assert "Traceback" not in said
     assert leftovers(name) == []

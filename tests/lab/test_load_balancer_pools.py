@@ -21,8 +21,6 @@ from pool_world import (
 
 from tulle.external_to_service.crds import crds
 
-pytestmark = pytest.mark.timeout(90)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
@@ -67,7 +65,7 @@ def test_an_address_of_each_family_its_finalizer_and_its_release(world: World) -
     eventually(
         lambda: world.get("lbp", "both")["status"]["ipv4"] == {"total": 2, "assigned": 1}, "it is counted"
     )
-    world.kubectl("delete", "service", "both-a", "--timeout=20s")
+    world.kubectl("delete", "service", "both-a", "--timeout=90s")
     eventually(lambda: world.get("lbp", "both")["status"]["ipv4"]["assigned"] == 0, "it is free again")
     world.service("both-b", "both", ipFamilyPolicy="SingleStack")
     assert world.ips("both-b") == ["203.0.113.0"]
@@ -110,6 +108,19 @@ def test_requests_and_what_is_wrong_with_them(world: World) -> None:
     assert "spec.ipFamilies has only IPv4" in world.said("asked-d", "InvalidRequest")[0]["message"]
 
 
+def test_external_addresses_are_not_given_and_named_where_they_were_given_before(world: World) -> None:
+    world.service("outer-a", type="ClusterIP", externalIPs=["203.0.113.240"])
+    world.pool("outer", "203.0.113.240/31")
+    world.service("outer-b", "outer")
+    assert world.ips("outer-b") == ["203.0.113.241"]
+    world.service("outer-a", type="ClusterIP", externalIPs=["203.0.113.241"])
+    said = world.event("Service", "outer-a", "ExternalIPTaken")
+    assert "203.0.113.241 is the load balancer's address of Service default/outer-b" in said
+    world.service("outer-c", "outer")
+    assert world.ips("outer-c") == ["203.0.113.240"], "nobody names it any more"
+    assert world.ips("outer-b") == ["203.0.113.241"]
+
+
 def test_services_share_an_address_on_other_ports(world: World) -> None:
     world.pool("shared", "203.0.113.16/28")
     key = {"tulle.dev/share-ip": "mail"}
@@ -123,7 +134,7 @@ def test_services_share_an_address_on_other_ports(world: World) -> None:
         ["203.0.113.17"],
         ["203.0.113.18"],
     ]
-    world.kubectl("delete", "service", "shared-a", "--timeout=20s")
+    world.kubectl("delete", "service", "shared-a", "--timeout=90s")
     assert world.ips("shared-b") == ["203.0.113.16"]
 
 
@@ -178,7 +189,7 @@ def test_a_default_pool_is_for_who_no_selector_names(world: World) -> None:
     world.pool("rest", "203.0.113.160/29", default=True)
     world.said("plain", "Assigned")
     assert world.ips("plain") == ["203.0.113.160"]
-    world.kubectl("delete", "service", "plain", "--timeout=20s")
+    world.kubectl("delete", "service", "plain", "--timeout=90s")
     world.kubectl("delete", "lbp", "rest")
 
 

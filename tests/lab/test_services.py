@@ -13,6 +13,7 @@ from typing import Any
 import pytest_asyncio
 from livelab import NODES, PATIENCE, Cluster, Pods, cluster
 from loads import ENDS, MOUNT, in_pod, load, offer_ends, speaking, until
+from tests import ends
 
 from tulle.kube.client import Client
 from tulle.kube.resources import DEPLOYMENTS, ENDPOINTSLICES, NAMESPACES, PODS, SERVICES
@@ -67,9 +68,11 @@ class Scene:
         found = made["spec"]["clusterIPs"]
         return {"IPv6" if ":" in address else "IPv4": address for address in found}
 
-    async def asked(self, place: str, address: str, times: int = 24) -> list[str]:
+    async def asked(
+        self, place: str, address: str, times: int = 24, patience: float = ends.PATIENCE
+    ) -> list[str]:
         """Who answered, or why nobody did."""
-        words = (*ENDS, "ask", "tcp", address, "80", str(times), "64")
+        words = (*ENDS, "ask", "tcp", address, "80", str(times), "64", str(patience))
         lines = (await self.pods.run(f"client-{place}", *words)).splitlines()
         return [(a := json.loads(line)).get("name") or a["error"] for line in lines]
 
@@ -173,9 +176,9 @@ async def test_endpoint_categories(scene: Scene, client: Client) -> None:
         policy = {"spec": {"internalTrafficPolicy": said.get("policy", "Cluster")}}
         await client.patch(SERVICES, "by-hand", policy, scene.pods.namespace)
         for place in MODES:
-            times = 1 if wanted == SILENCE else 24
+            how_often = (1, ends.SILENCE) if wanted == SILENCE else (24, ends.PATIENCE)
             async with asyncio.timeout(PATIENCE):
-                while (found := set(await scene.asked(place, address, times))) != wanted:
+                while (found := set(await scene.asked(place, address, *how_often))) != wanted:
                     assert found, (name, place)
 
 
@@ -255,8 +258,9 @@ async def test_affinity_ends_with_its_time(scene: Scene) -> None:
     service = await scene.service("short", sessionAffinity="ClientIP", sessionAffinityConfig=timeout)
     address = service["IPv4"]
     for place in MODES:
-        await scene.until_served(place, address)
-        assert len(set(await scene.asked(place, address, 20))) == 1
+        async with asyncio.timeout(PATIENCE):
+            while len(set(await scene.asked(place, address, 20)) - {"ConnectionRefusedError"}) != 1:
+                pass  # a client that a busy machine lets wait for a second is led anew
         [first] = await scene.asked(place, address, 1)
         async with asyncio.timeout(PATIENCE):
             while await scene.asked_after(2.0, place, address) == first:
@@ -293,7 +297,7 @@ async def test_a_rolling_update_loses_no_request(lab: Cluster, scene: Scene, cli
         load(lab, in_pod(scene.pods, "client-packet", "load", addresses["IPv4"], "80")) as by_address,
     ):
         lab.kubectl("-n", namespace, "rollout", "restart", "deployment/web")
-        lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
+        lab.kubectl("-n", namespace, "rollout", "status", "deployment/web", "--timeout=90s")
     for [result] in (by_name, by_address):
         assert result["failures"] == []
         assert result["answered"]["one"] > 100

@@ -28,7 +28,7 @@ from tulle.kube.informer import Informer
 from tulle.kube.queue import Queue
 from tulle.kube.resources import LEASES, NODES, PODS, Key
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Object = dict[str, Any]
 
@@ -90,22 +90,24 @@ def running(pod: Object) -> Object:
 
 
 class Server:
-    """``tulle apiserver`` as a process, on a port that stays the same when it is started again."""
+    """``tulle apiserver`` as a process, on a socket that stays the same when it is started again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.kubeconfig = folder, folder / "kubeconfig"
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self._address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Returns once it is ready."""
         command = ["apiserver", "--state-dir", str(self.folder / "state")]
-        command += ["--listen", self._address, "--kubeconfig-out", str(self.kubeconfig)]
+        inherited = self._socket.fileno()
+        command += ["--listen-fd", str(inherited), "--kubeconfig-out", str(self.kubeconfig)]
         tulle = Path(sys.executable).with_name("tulle")
         with (self.folder / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(tulle, *command, stdout=log, stderr=log)
-        async with asyncio.timeout(15):
+            self.process = await asyncio.create_subprocess_exec(
+                tulle, *command, stdout=log, stderr=log, pass_fds=[inherited]
+            )
+        async with asyncio.timeout(90):
             while not await self._is_ready():
                 assert self.process.returncode is None, (self.folder / "log").read_text()
 
@@ -119,6 +121,10 @@ class Server:
             self.process.kill()
         await self.process.wait()
 
+    async def close(self) -> None:
+        await self.kill()
+        self._socket.close()
+
     async def kubectl(self, *arguments: str, given: Object | None = None, fails: bool = False) -> str:
         """What kubectl prints; ``given`` is its standard input."""
         code, output, errors = await self._kubectl(*arguments, given=given)
@@ -126,7 +132,7 @@ class Server:
         return errors if fails else output
 
     async def rolled_out(self, *arguments: str, fails: bool = False) -> str:
-        return await self.kubectl("rollout", "status", "--timeout=20s", *arguments, fails=fails)
+        return await self.kubectl("rollout", "status", "--timeout=90s", *arguments, fails=fails)
 
     async def _kubectl(self, *arguments: str, given: Object | None = None) -> tuple[int, str, str]:
         environment = {
@@ -166,7 +172,7 @@ async def task_of(agent: NodeAgent) -> AsyncIterator[None]:
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
     started = Server(tmp_path_factory.mktemp("apiserver"))
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(started.kill)
+        stack.push_async_callback(started.close)
         await started.start()
         client = await stack.enter_async_context(Client(load_kubeconfig(started.kubeconfig)))
         for name in NODE_NAMES:
@@ -205,7 +211,7 @@ async def test_a_deployment_starts_and_is_spread(server: Server) -> None:
 
 async def test_every_namespace_has_its_service_account_and_ca(server: Server) -> None:
     await server.kubectl("create", "namespace", "furnished")
-    wait = ("--for=create", "-n", "furnished", "--timeout=10s")
+    wait = ("--for=create", "-n", "furnished", "--timeout=90s")
     await server.kubectl("wait", "serviceaccount/default", *wait)
     await server.kubectl("wait", "configmap/kube-root-ca.crt", *wait)
     await server.kubectl("delete", "configmap", "kube-root-ca.crt", "-n", "furnished")
@@ -218,7 +224,7 @@ async def test_scaling(server: Server) -> None:
     await server.kubectl("scale", "deployment/web", "--replicas=8")
     await server.rolled_out("deployment/web")
     await server.kubectl("scale", "deployment/web", "--replicas=3")
-    await server.kubectl("wait", "deployment/web", "--for=jsonpath={.status.replicas}=3", "--timeout=10s")
+    await server.kubectl("wait", "deployment/web", "--for=jsonpath={.status.replicas}=3", "--timeout=90s")
     pods = await server.items("pods", "-l", "app=web")
     assert len([pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]) == 3
 
@@ -238,10 +244,11 @@ async def test_rollout_history_and_undo(server: Server) -> None:
 
 
 async def test_a_rollout_that_fails_says_so_and_keeps_serving(server: Server) -> None:
-    slow = workload("Deployment", "slow", replicas=2, progressDeadlineSeconds=2)
+    slow = workload("Deployment", "slow", replicas=2)
     slow["spec"]["strategy"] = {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     await server.kubectl("apply", "-f", "-", given=slow)
     await server.rolled_out("deployment/slow")
+    await server.kubectl("patch", "deployment", "slow", "-p", '{"spec": {"progressDeadlineSeconds": 2}}')
     await server.kubectl("set", "image", "deployment/slow", "c=broken")
     refusal = await server.rolled_out("deployment/slow", fails=True)
     assert "exceeded its progress deadline" in refusal
@@ -249,13 +256,14 @@ async def test_a_rollout_that_fails_says_so_and_keeps_serving(server: Server) ->
         "get", "deployment", "slow", "-o", "jsonpath={.status.availableReplicas}"
     )
     assert available == "2"
+    await server.kubectl("patch", "deployment", "slow", "-p", '{"spec": {"progressDeadlineSeconds": 600}}')
     await server.kubectl("rollout", "undo", "deployment/slow")
     await server.rolled_out("deployment/slow")
 
 
 async def test_deleting_takes_dependents_along_or_leaves_them(server: Server) -> None:
     await server.kubectl("delete", "deployment", "slow")
-    await server.kubectl("wait", "pods", "-l", "app=slow", "--for=delete", "--timeout=10s")
+    await server.kubectl("wait", "pods", "-l", "app=slow", "--for=delete", "--timeout=90s")
     assert await server.items("replicasets,pods", "-l", "app=slow") == []
 
     await server.kubectl("delete", "deployment", "web", "--cascade=orphan")
@@ -277,7 +285,7 @@ async def test_daemonsets(server: Server) -> None:
     assert sorted(pod["spec"]["nodeName"] for pod in pods) == list(NODE_NAMES)
 
     await server.kubectl("create", "-f", "-", given=node("node-d"))
-    await server.kubectl("wait", "ds/agent", "--for=jsonpath={.status.numberReady}=4", "--timeout=10s")
+    await server.kubectl("wait", "ds/agent", "--for=jsonpath={.status.numberReady}=4", "--timeout=90s")
     await server.kubectl("set", "image", "daemonset/agent", "c=two")
     await server.rolled_out("daemonset/agent")
     row = (await server.kubectl("get", "daemonset", "agent")).splitlines()[1].split()
@@ -294,12 +302,12 @@ async def test_a_pod_that_fits_nowhere_waits_and_says_why(server: Server) -> Non
         "spec": {"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "one"}]},
     }
     await server.kubectl("apply", "-f", "-", given=pod)
-    await server.kubectl("wait", "pod/picky", "--for=condition=PodScheduled=False", "--timeout=10s")
+    await server.kubectl("wait", "pod/picky", "--for=condition=PodScheduled=False", "--timeout=90s")
     message = "jsonpath={.status.conditions[0].message}"
     said = await server.kubectl("get", "pod", "picky", "-o", message)
     assert said == "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
     await server.kubectl("label", "node", "node-b", "disk=ssd")
-    await server.kubectl("wait", "pod/picky", "--for=condition=Ready", "--timeout=10s")
+    await server.kubectl("wait", "pod/picky", "--for=condition=Ready", "--timeout=90s")
     assert "node-b" in await server.kubectl("get", "pod", "picky", "-o", "wide")
     assert "FailedScheduling" in await server.kubectl("describe", "pod", "picky")
 
@@ -315,7 +323,7 @@ async def test_custom_resources_own_objects(server: Server) -> None:
         "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
     }
     await server.kubectl("apply", "-f", "-", given=definition)
-    await server.kubectl("wait", "crd/widgets.example.com", "--for=condition=Established", "--timeout=10s")
+    await server.kubectl("wait", "crd/widgets.example.com", "--for=condition=Established", "--timeout=90s")
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "owner"}}
     await server.kubectl("apply", "-f", "-", given=widget)
     assert (await server.kubectl("get", "widgets")).split()[:3] == ["NAME", "AGE", "owner"]
@@ -326,7 +334,7 @@ async def test_custom_resources_own_objects(server: Server) -> None:
         "apply", "-f", "-", given={"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     )
     await server.kubectl("delete", "widget", "owner")
-    await server.kubectl("wait", "configmap/owned", "--for=delete", "--timeout=10s")
+    await server.kubectl("wait", "configmap/owned", "--for=delete", "--timeout=90s")
 
 
 async def test_a_namespace_is_emptied_before_it_goes(server: Server) -> None:
@@ -337,11 +345,11 @@ async def test_a_namespace_is_emptied_before_it_goes(server: Server) -> None:
     given = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": held}
     await server.kubectl("apply", "-n", "doomed", "-f", "-", given=given)
     await server.kubectl("delete", "namespace", "doomed", "--wait=false")
-    await server.kubectl("wait", "pods", "--all", "-n", "doomed", "--for=delete", "--timeout=10s")
+    await server.kubectl("wait", "pods", "--all", "-n", "doomed", "--for=delete", "--timeout=90s")
     assert "Terminating" in await server.kubectl("get", "namespace", "doomed")
     release = '{"metadata":{"finalizers":null}}'
     await server.kubectl("patch", "configmap", "held", "-n", "doomed", "--type=merge", "-p", release)
-    await server.kubectl("wait", "namespace/doomed", "--for=delete", "--timeout=10s")
+    await server.kubectl("wait", "namespace/doomed", "--for=delete", "--timeout=90s")
 
 
 async def test_controllers_go_on_after_kill_9(server: Server) -> None:

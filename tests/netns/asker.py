@@ -19,6 +19,7 @@ from tulle.kernel import netns
 from tulle.model.address import Address
 
 _ETH_P_ALL = 3
+_SO_TIMESTAMPNS = 35
 _MAC = bytes.fromhex("0a0000000a5c")
 _PAUSE = 0.02  # seconds between two questions for an address
 _SHORTEST_TURN = 0.1  # seconds: some questions; no test takes a node away sooner
@@ -57,6 +58,7 @@ class Asker(Place):
         with netns.entered(path):
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
             self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ALL))
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.bind(("eth0", 0))
 
     def start(self) -> None:
@@ -85,7 +87,8 @@ class Asker(Place):
             for fd, _ in poll.poll(max(0, following - now) * 1000):
                 if fd == self._ended.fileno():
                     return
-                if heard := read(self._socket.recv(2048)):
+                frame, ancillary, _, _ = self._socket.recvmsg(2048, 64)
+                if heard := read(frame, came(ancillary)):
                     self.heard.append(heard)
 
     def answerers(self, address: Address, since: float) -> list[str]:
@@ -127,9 +130,16 @@ def question(address: Address) -> bytes:
     return b"\x33\x33" + group.packed[-4:] + _MAC + struct.pack("!H", 0x86DD) + ip + body
 
 
-def read(frame: bytes) -> Heard | None:
+def came(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """When the kernel had the frame, on the monotonic clock, however late we read it."""
+    [(_, _, stamp)] = ancillary
+    seconds, nanoseconds = struct.unpack("qq", stamp)
+    return time.monotonic() - (time.time() - seconds - nanoseconds / 1e9)
+
+
+def read(frame: bytes, now: float) -> Heard | None:
     """What a frame says of where an address is. Our own say nothing."""
-    now, ethertype, source = time.monotonic(), frame[12:14], frame[6:12].hex(":")
+    ethertype, source = frame[12:14], frame[6:12].hex(":")
     if frame[6:12] == _MAC:
         return None
     if ethertype == b"\x08\x06":

@@ -63,7 +63,7 @@ protocol bgp {name} {{
 """
 
 
-def eventually(condition: Callable[[], Any], what: str, patience: float = 20.0) -> None:
+def eventually(condition: Callable[[], Any], what: str, patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"
@@ -293,6 +293,11 @@ class World:
     def label(self, node: str, **labels: str | None) -> None:
         patch = {"metadata": {"labels": {k.replace("__", "/"): v for k, v in labels.items()}}}
         self.do(lambda client: client.patch(NODES, node, patch))
+
+    def hear_of(self, node: str, ready: str) -> None:
+        """The condition Ready of a Node: True or Unknown."""
+        patch = {"status": {"conditions": [{"type": "Ready", "status": ready}]}}
+        self.do(lambda client: client.patch(NODES, node, patch, subresource="status", kind="strategic"))
 
 
 def end_bird(node: Node) -> None:

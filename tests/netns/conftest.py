@@ -19,8 +19,8 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., list[Node]]]:
 
     def make(spec: Spec = ONE, *flags: str, start: bool = True) -> list[Node]:
         made.build(spec)
-        for node in made.nodes if start else []:
-            node.start_agent(*flags)
+        if start:
+            made.start_agents(*flags)
         return made.nodes
 
     try:
@@ -37,8 +37,7 @@ def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cl
         if (spec, flags) not in made:
             made[spec, flags] = Cluster(tmp_path_factory.mktemp("cluster") / "cluster")
             made[spec, flags].build(spec)
-            for node in made[spec, flags].nodes:
-                node.start_agent(*flags)
+            made[spec, flags].start_agents(*flags)
         return made[spec, flags]
 
     try:

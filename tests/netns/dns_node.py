@@ -21,7 +21,7 @@ V4, V6 = "10.96.0.10", "fd00:10:96::a"
 TULLE = Path(sys.executable).with_name("tulle")
 
 
-def eventually(condition: Callable[[], Any], what: str, patience: float = 10.0) -> None:
+def eventually(condition: Callable[[], Any], what: str, patience: float = 30.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"
@@ -78,7 +78,7 @@ class DnsNode(Place):
         return int(children.read_text().split()[0])
 
     def dig(self, *words: str) -> str:
-        return self.run("dig", "+time=2", "+tries=1", *words).stdout.strip()
+        return self.run("dig", "+time=10", "+tries=1", *words).stdout.strip()
 
     def get(self, path: str, address: str = V4) -> tuple[int, str]:
         """(status, text) of one of the pages."""

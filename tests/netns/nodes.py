@@ -20,6 +20,8 @@ from tulle.kernel import libc, netns
 from tulle.kernel.prerequisites import cgroup2
 from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, topology
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 
 ONE = Spec(nodes=1)
 FLOWS = 1 << 14
@@ -75,7 +77,7 @@ class Pod(Place):
 
 def enter(path: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     line = ["nsenter", f"--net={path}", *command]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done
 
@@ -91,15 +93,23 @@ class Node(Place):
         self.bpffs = bpffs
         self.pods: list[Pod] = []
         self.agent: subprocess.Popen[bytes] | None = None
+        self._datapath: Datapath | None = None
 
     @property
     def ips(self) -> list[str]:
         return [str(a.ip) for a in self.host.addresses]
 
+    @property
+    def datapath(self) -> Datapath:
+        """The node's maps, opened once: that loads the programs, too, which takes the kernel a while."""
+        if self._datapath is None:
+            self._datapath = Datapath(self.bpffs, DatapathSettings(flow_table_size=FLOWS))
+        return self._datapath
+
     def start_agent(self, *flags: str, wait: bool = True) -> None:
         """Returns when Pods can be connected, or at once."""
         conf = self.folder / "net.d"
-        (conf / "10-tulle.conflist").unlink(missing_ok=True)
+        self._conflist.unlink(missing_ok=True)
         settings = {
             "kubeconfig": self.folder.parent / "kubeconfig",
             "node-name": self.name,
@@ -117,12 +127,27 @@ class Node(Place):
             line = ["nsenter", f"--net={self.path}", *command]
             self.agent = subprocess.Popen(line, stdout=log, stderr=log)
         if wait:
-            self.call("STATUS", wait=True)
+            self.wait_for_agent()
+
+    def wait_for_agent(self) -> None:
+        """Until Pods can be connected."""
+        while not self._conflist.exists():
+            self._await_agent()
+        self.call("STATUS", wait=True)
+
+    @property
+    def _conflist(self) -> Path:
+        """What an agent writes once it can serve; a look at it costs less than a call."""
+        return self.folder / "net.d" / "10-tulle.conflist"
+
+    def _await_agent(self) -> None:
+        assert self.agent and self.agent.poll() is None, self.log()
+        select.select([], [], [], 0.02)
 
     def kill_agent(self, number: int = signal.SIGKILL) -> None:
         if self.agent:
             self.agent.send_signal(number)
-            self.agent.wait(10)
+            self.agent.wait(30)
             self.agent = None
 
     def log(self) -> str:
@@ -147,8 +172,7 @@ class Node(Place):
             answer = json.loads(done.stdout or "{}") | {"exit": done.returncode}
             if not wait or not done.returncode:
                 return answer
-            assert self.agent and self.agent.poll() is None, self.log()
-            select.select([], [], [], 0.02)
+            self._await_agent()
 
     def make_pod(self, name: str) -> Pod:
         """A new Pod without a network."""
@@ -179,6 +203,8 @@ class Node(Place):
     def close(self) -> None:
         self.remove_pods()
         self.kill_agent()
+        if self._datapath:
+            self._datapath.close()
 
 
 class Cluster:
@@ -208,6 +234,13 @@ class Cluster:
             self._stack.callback(node.close)
             self.nodes.append(node)
             write_snapshot(node, plan.nodes)
+
+    def start_agents(self, *flags: str) -> None:
+        """All at once."""
+        for node in self.nodes:
+            node.start_agent(*flags, wait=False)
+        for node in self.nodes:
+            node.wait_for_agent()
 
     def netns(self, name: str) -> Path:
         return self.folder / "netns" / name

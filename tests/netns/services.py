@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from nodes import FLOWS, Node, Pod
+from nodes import Node, Pod
 from tests.plans import plan_at
 
 from tulle.agent.services.sockets import end_stale, find_stale
 from tulle.kernel import libc, netns
 from tulle.model.address import Address, to_bytes
-from tulle.pod_to_pod.datapath import Datapath
-from tulle.pod_to_pod.programs import DatapathSettings
 from tulle.pod_to_service.plan import PROTOCOLS, Backend, Frontend, OnEmpty, PortPlan
 from tulle.pod_to_service.table import Table
 
@@ -26,15 +25,13 @@ class Services:
     """The Service table of a node, and whose sockets are given Services."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
-        self._datapath = Datapath(node.bpffs, DatapathSettings(flow_table_size=FLOWS))
+        self._datapath = node.datapath
         self.table = Table(self._datapath.maps, self._datapath.contract)
         self.table.set_cidrs(CIDRS)
 
     def close(self) -> None:
         """Takes the Service out again."""
         self.apply()
-        self._datapath.close()
 
     def set_mode(self, pod: Pod, mode: str) -> None:
         """``socket`` or ``packet``."""
@@ -49,8 +46,10 @@ class Services:
         libc.await_readers()
         self.table.free(garbage)
 
-    def end_stale_sockets(self, pod: Pod, *plans: PortPlan) -> int:
-        """Applies the plans, and ends the Pod's sockets that they leave without a backend; how many."""
+    def end_stale_sockets(self, pod: Pod, *plans: PortPlan) -> Counter[int]:
+        """Applies the plans, and ends the Pod's sockets that they leave without a backend; how many, by IP
+        version.
+        """
         changed = self.table.apply({KEY: plans})
         maps, contract = self._datapath.maps, self._datapath.contract
         stale = find_stale(maps["socket_flows"], contract, self.table.serving(changed))

@@ -44,7 +44,7 @@ def start(world: World, **spec: object) -> None:
     world.peer(**spec)
     for node in world.nodes:
         node.start_agent()
-    eventually(lambda: world.established().startswith("True"), "the sessions are up", 40)
+    eventually(lambda: world.established().startswith("True"), "the sessions are up")
 
 
 def both(world: World) -> set[str]:
@@ -63,7 +63,7 @@ def test_routes_lead_to_the_nodes_that_have_endpoints(world: World) -> None:
     world.peer(communities=["65000:100", "65000:1:2"])
     for node in world.nodes:
         for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
-            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}", 60)
+            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}")
     assert world.router.next_hops(VIP4) == set(), "no endpoint, no announcement"
     world.endpoints(one.name, two.name)
     eventually(lambda: world.router.next_hops(VIP4) == {one.ips[0], two.ips[0]}, "ECMP, IPv4")
@@ -123,6 +123,25 @@ def test_a_router_that_starts_anew_gets_its_routes_back(world: World) -> None:
         eventually(lambda: world.established().startswith("True"), "it is told")
     assert {bird_of(node) for node in world.nodes} == birds
     assert all(node.agent and node.agent.poll() is None for node in world.nodes)
+
+
+def test_what_a_silent_node_said_is_unknown_until_it_speaks_again(world: World) -> None:
+    """By the other node's agent; and once: where only the kubelet is silent, the agent's word counts."""
+    start(world)
+    one = world.nodes[0]
+    one.kill_agent()
+    world.hear_of(one.name, "Unknown")
+    eventually(lambda: world.established().startswith("Unknown"), "the condition is unknown")
+    assert world.status()["sessions"][one.name]["state"] == "Unknown"
+    assert "the node is not heard of; it last said: Established" in world.established()
+    one.start_agent()
+    eventually(lambda: world.established() == "True: 2 of 2 nodes", "it speaks again")
+    world.peer(communities=["65000:7"])
+    cidr = str(world.nodes[1].host.pod_cidrs[0])
+    eventually(
+        lambda: "(65000,7)" in world.router.ask("show", "route", "all", cidr), "the other one has looked"
+    )
+    assert world.established() == "True: 2 of 2 nodes"
 
 
 def test_packets_go_on_when_bird_or_the_agent_dies(world: World) -> None:
@@ -248,13 +267,15 @@ def test_a_router_of_the_same_as_over_ipv6(world: World) -> None:
         node.start_agent()
     for node in world.nodes:
         for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
-            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}", 40)
+            eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, f"{cidr} by {hop}")
     assert world.router.next_hops(VIP4) == world.router.next_hops(VIP6) == set(), "only what is asked for"
 
 
 def test_status_needs_neither_agent_nor_api(world: World) -> None:
     start(world)
     node = world.nodes[0]
+    for cidr, hop in zip(node.host.pod_cidrs, node.ips, strict=True):
+        eventually(lambda c=cidr, h=hop: world.router.next_hops(str(c)) == {h}, "it is announced")
     node.kill_agent()
     (node.folder.parent / "kubeconfig").write_text(NOBODY)
     [session] = json.loads(run_status(node, "-o", "json").stdout)["bgp"]
@@ -306,6 +327,6 @@ def test_a_node_without_bird_says_what_to_install(
         patched.setattr(sys, "executable", str(hidden))
         node.start_agent()
     words = "bird is missing: needed for BGP; apt-get install bird2"
-    eventually(lambda: words in world.established(), "the status says so", 40)
+    eventually(lambda: words in world.established(), "the status says so")
     assert any(words in event for event in world.events())
     assert node.call("STATUS")["exit"] == 0, "Pods can be connected"

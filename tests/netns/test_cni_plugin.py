@@ -26,9 +26,11 @@ def config(path: Path, **extra: Any) -> bytes:
 
 
 def call(command: str, stdin: bytes, environment: dict[str, str] = POD) -> tuple[int, bytes]:
-    """(exit code, standard output); a second is all it may take."""
+    """(exit code, standard output); it does not wait for an agent that is not there."""
     environment = environment | {"CNI_COMMAND": command}
-    done = subprocess.run([PLUGIN], input=stdin, env=environment, capture_output=True, timeout=1, check=False)
+    done = subprocess.run(
+        [PLUGIN], input=stdin, env=environment, capture_output=True, timeout=30, check=False
+    )
     assert done.stderr == b""
     return done.returncode, done.stdout
 
@@ -48,11 +50,13 @@ def agent(path: Path, answer: bytes) -> Iterator[list[bytes]]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
-        listener.settimeout(5)
+        listener.settimeout(30)
         thread = threading.Thread(target=serve)
         thread.start()
-        yield calls
-        thread.join()
+        try:
+            yield calls
+        finally:
+            thread.join()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from nodes import Node, Place, Pod
 from services import Services, ip_of
+from tests.ends import PATIENCE, SILENCE
 
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
@@ -95,6 +96,15 @@ class Scene:
         assert client.stdout and client.stdout.readline() == "ready\n"
         return client
 
+    def converse_with_both(self, vip: str) -> tuple[list[subprocess.Popen[str]], list[str]]:
+        """Eight connections, or more until each Pod has one, and whom each is with: a hash is chance."""
+        clients, names = list[subprocess.Popen[str]](), list[str]()
+        while len(clients) < 8 or set(names) != {"near", "far"}:
+            clients.append(self.converse(vip))
+            names.append(say(clients[-1]))
+            assert len(clients) < 64, names
+        return clients, names
+
     def apply(self, *plans: PortPlan) -> None:
         for each in self.services:
             each.apply(*plans)
@@ -107,9 +117,10 @@ class Scene:
         port: int = NODE_PORT,
         times: int = 1,
         size: int = 64,
+        patience: float = PATIENCE,
     ) -> list[dict[str, Any]]:
         address = to or self.ip(self.here)
-        numbers = map(str, (port, times, size))
+        numbers = map(str, (port, times, size, patience))
         done = (place or self.world).run(sys.executable, ENDS, "ask", how, address, *numbers)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -187,6 +198,26 @@ def test_a_backend_on_a_nodes_own_network(scene: Scene, how: str, where: str) ->
     assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
 
 
+def node_reached_from_itself(scene: Scene, how: str) -> None:
+    """A node's own network is the backend, and a Pod of it and the node itself come by the other node."""
+    backend = scene.serve(scene.there, "there", how[:3])
+    scene.apply(scene.plan(backend, protocol=how[:3]))
+    for client in (scene.there.add("client"), scene.there):
+        [answer] = scene.ask(how, place=client)
+        assert (answer.get("name"), answer.get("seen")) == ("there", scene.ip(scene.here)), answer
+        assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_node_is_reached_from_itself_by_another_node(scene: Scene, how: str) -> None:
+    """S-37, S-47: the stack sees the node of entry: it would take its own Pod for a forgery."""
+    node_reached_from_itself(scene, how)
+
+
+def test_a_node_is_reached_from_itself_with_answers_straight_from_nodes(straight: Scene) -> None:
+    node_reached_from_itself(straight, "tcp")
+
+
 def test_one_source_port_to_both_nodes(scene: Scene) -> None:
     """Two connections that differ in the node alone stay two for the Pod."""
     scene.apply(scene.plan(scene.serve(scene.far, "far")))
@@ -208,7 +239,7 @@ def test_a_pod_of_another_node_is_outside(scene: Scene, how: str) -> None:
             scene.serve(scene.near, "near", how), protocol=how, outside=Traffic.LOCAL, local=nobody_here
         )
     )
-    [answer] = scene.ask(how, place=client)
+    [answer] = scene.ask(how, place=client, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
@@ -234,7 +265,7 @@ def test_whoever_is_on_the_node_is_inside(scene: Scene, how: str) -> None:
         assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]
     [answer] = scene.ask(how, place=scene.here)
     assert (answer["name"], answer["peer"]) == ("far", [scene.ip(scene.here), NODE_PORT])
-    [answer] = scene.ask(how)
+    [answer] = scene.ask(how, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
@@ -245,7 +276,7 @@ def test_without_endpoints(scene: Scene, how: str) -> None:
     [answer] = scene.ask(how)
     assert answer["error"] == "ConnectionRefusedError"
     scene.apply(scene.plan(protocol=how, outside=Traffic.LOCAL, local=Choice((), (), OnEmpty.DROP)))
-    [answer] = scene.ask(how)
+    [answer] = scene.ask(how, patience=SILENCE)
     assert answer["error"] == "TimeoutError"
 
 
@@ -263,9 +294,7 @@ def test_a_flow_survives_when_its_address_moves(scene: Scene) -> None:
     vip = VIPS[scene.family]
     scene.apply(scene.plan(*[scene.serve(pod, name, "tcp-lines") for pod, name in names], vip=vip))
     scene.route(vip, scene.here)
-    clients = [scene.converse(vip) for _ in range(8)]
-    first = [say(client) for client in clients]
-    assert set(first) == {"near", "far"}
+    clients, first = scene.converse_with_both(vip)
     for node in (scene.there, scene.here) * 2:
         scene.route(vip, node)
         assert [say(client) for client in clients] == first
@@ -313,14 +342,15 @@ def test_a_node_in_the_clients_place(hidden: Scene, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["tcp", "udp"])
 def test_a_backend_outside_the_cluster(hidden: Scene, how: str) -> None:
-    """An endpoint may have any address: it sees the node, which alone it can answer."""
+    """An endpoint may have any address, the client's, too: it sees the node, which alone it can answer."""
     scene = hidden
     server = scene.world.popen(sys.executable, ENDS, "serve", "outside", how, str(PORT))
     scene.world.children.append(server)
     assert server.stdout and server.stdout.readline() == "ready\n"
     scene.apply(scene.plan(Backend(to_bytes(ip_address(WORLD[scene.family])), PORT), protocol=how))
     client = scene.there.add("client")
-    for place, seen in ((client, scene.ip(scene.here)), (scene.there, scene.ip(scene.here))):
+    for place in (client, scene.there, scene.world):
+        seen = scene.ip(scene.here)
         [answer] = scene.ask(how, place=place)
         assert (answer["name"], answer["seen"]) == ("outside", seen)
         assert answer["peer"] == [scene.ip(scene.here), NODE_PORT]

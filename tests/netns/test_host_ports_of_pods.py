@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ import pytest
 from node_api import Api
 from nodes import Node, Pod
 from services import ip_of
+from status_of import status
+from test_service_status_agrees import wait_for
+
+from tulle.errors import KernelError
+from tulle.pod_to_pod.pinned import Pinned
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
-PATIENCE = 15.0  # seconds
+PATIENCE = 60.0  # seconds
 Cluster = Callable[..., list[Node]]
 
 
@@ -65,7 +71,12 @@ def event_on(api: Api, node: Node, name: str, *words: str) -> None:
     """Waits for an Event that ``kubectl describe`` shows with the Pod, and that says all of ``words``."""
     pod = f"{node.name}-{name}"
     uid = api.kubectl("get", "pod", pod, "--output=jsonpath={.metadata.uid}")
-    selector = f"involvedObject.kind=Pod,involvedObject.name={pod},involvedObject.uid={uid}"
+    await_event(
+        api, node, f"involvedObject.kind=Pod,involvedObject.name={pod},involvedObject.uid={uid}", words
+    )
+
+
+def await_event(api: Api, node: Node, selector: str, words: Sequence[str]) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         found = json.loads(api.kubectl("get", "events", f"--field-selector={selector}", "--output=json"))
@@ -150,6 +161,50 @@ def test_a_node_port_with_the_same_number_is_an_event(followed: tuple[Node, Api]
     ports = [{"name": "http", "port": 80, "nodePort": 30080}]
     api.apply("Service", "api", spec={"type": "NodePort", "ports": ports})
     event_on(api, node, "web", "spec.containers[0].ports[0].hostPort", "node port 30080/TCP", "default/api")
+
+
+def test_a_services_address_with_the_same_port_is_an_event_on_the_service(followed: tuple[Node, Api]) -> None:
+    """The Pod has it, whoever came first and also after a restart; the Service gets it when the Pod goes."""
+    node, api = followed
+    address = ip_of(node, 4)
+    api.apply("Service", "web", spec={"externalIPs": [address], "ports": [{"name": "http", "port": 8090}]})
+    api.apply_slice({"addresses": [address], "nodeName": node.name})
+    server = node.popen(sys.executable, ENDS, "serve", "node", "tcp", "8080")
+    node.children.append(server)
+    assert server.stdout and server.stdout.readline() == "ready\n"
+    until(node, address, 8090, "node")
+    apply_pod(api, node, "web", port(8090, hostIP=address))
+    web = node.add("web")
+    serve(web, "web")
+    until(node, address, 8090, "web")
+    selector = "involvedObject.kind=Service,involvedObject.name=web"
+    await_event(api, node, selector, (f"spec.externalIPs: {address}:8090/TCP", "Pod default/node-1-web"))
+    node.kill_agent()
+    written = node.log().count("Services are in the kernel")
+    node.start_agent()
+    wait_for(lambda: node.log().count("Services are in the kernel") > written, "the next agent's are, too")
+    assert asked(node, address, 8090) == "web"
+    assert "belongs to Pod default/node-1-web" in status(node), "and that is no difference"
+    node.call("DEL", web)
+    until(node, address, 8090, "node")
+
+
+def test_a_full_table_is_an_event_and_is_tried_again(followed: tuple[Node, Api]) -> None:
+    """The Pod's ADD does not fail for what only its spec says."""
+    node, api = followed
+    table = Pinned(node.bpffs).open("frontends", 12)
+    junk = [number.to_bytes(20, "little") for number in range(1, table.most + 1)]
+    try:
+        with pytest.raises(KernelError):
+            table.update_all(junk, [bytes(12)] * len(junk))
+        apply_pod(api, node, "web", port(8080))
+        serve(node.add("web"), "web")
+        event_on(api, node, "web", "spec.containers[0].ports[0].hostPort", "Service table is full")
+        assert asked(node, "127.0.0.1", 8080) == "ConnectionRefusedError"
+        table.discard_all(junk)
+        until(node, "127.0.0.1", 8080, "web")
+    finally:
+        os.close(table.fd)
 
 
 def test_the_next_agent_knows_them_without_the_api(followed: tuple[Node, Api]) -> None:

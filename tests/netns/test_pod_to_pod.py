@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 from nodes import Node, Pod, enter
+from test_agent import eventually
 
 from tulle.lab.spec import Spec
 from tulle.pod_to_pod.pinned import Pinned
@@ -156,7 +157,7 @@ def test_spoofed_packets_are_dropped_counted_and_told(shared: Cluster) -> None:
         assert not ping(a, b.ips[0], "-W", "1")
     assert packets["drop_spoofed_source"] >= 1
     assert packets["drop_spoofed_mac"] >= 1
-    assert "drop_spoofed_source at from_pod" in node.log()
+    eventually(lambda: "drop_spoofed_source at from_pod" in node.log(), "the agent's log tells of it")
 
 
 def test_pods_reach_the_outside_with_the_nodes_address(shared: Cluster) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from nodes import NOBODY, Node
+from nodes import FLOWS, NOBODY, Node
 from services import ADDRESSES, CIDRS, Services, ip_of, plan
 from status_of import by_frontend, shown, status
 
@@ -53,6 +53,7 @@ def test_the_kernel_alone(written: Node) -> None:
     assert found["cidrs"] == sorted(map(str, CIDRS))
     assert found["clients"] == {"node": 1, "pod": 1, "pod_packets": 0}
     assert found["sizes"]["frontends"] == {"used": 5, "most": 131072}
+    assert found["sizes"]["flows"] == {"used": 0, "most": FLOWS}
     assert [found["sizes"][n]["used"] for n in ("services", "sets", "backends", "affinities")] == [3, 3, 3, 1]
     ports = by_frontend(found)
     assert set(ports) == {"10.96.0.7:80/TCP", "[fd00:10:96::7]:80/UDP", "[fd00:10:96::7]:80/TCP"}

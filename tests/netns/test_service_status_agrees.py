@@ -209,7 +209,7 @@ def test_a_change_of_the_kernel_is_noticed(followed: tuple[Node, Api]) -> None:
     assert by_frontend(shown(node, code=1))[WEB]["differences"] == [f"{WEB}: missing in the kernel"]
 
 
-def wait_for(condition: Callable[[], bool], what: str, patience: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str, patience: float = 60.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"

@@ -34,7 +34,7 @@ class Asking:
         self._process.stdin.flush()
         return self._process.stdout.readline().strip()
 
-    def ask_until(self, *wanted: str, patience: float = 10.0) -> str:
+    def ask_until(self, *wanted: str, patience: float = 30.0) -> str:
         """Asks again and again for one of these answers; the last one, after ``patience`` seconds any."""
         deadline = time.monotonic() + patience
         while (answer := self.ask()) not in wanted and time.monotonic() < deadline:

@@ -105,7 +105,9 @@ class _Agent:
         self._services = Services(client, settings, self._table, reporter, progress)
         services, slices = self._services.informers
         of_pods = Reporter(client, settings.node_name)  # each remembers what it told
-        self._host_ports = HostPorts(store, self._table, self._choice.pods, services, of_pods)
+        self._host_ports = HostPorts(
+            store, self._table, self._choice.pods, services, of_pods, self._services.reserve
+        )
         self._attachments = Attachments(store, self._datapath, self._monitor, sockets, self._host_ports)
         self._calls = Calls(self._attachments)
         self._reconciler = NodeReconciler(settings, self._datapath, self._attachments)

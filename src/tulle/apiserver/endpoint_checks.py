@@ -6,7 +6,7 @@ from tulle.apiserver import addresses, checks
 from tulle.apiserver.kinds import Object
 from tulle.apiserver.status import Cause, bad_value, duplicate, required, too_many
 
-MOST_ENDPOINTS, MOST_ADDRESSES, MOST_PORTS, MOST_HINTS = 1000, 100, 100, 8
+MOST_ENDPOINTS, MOST_ADDRESSES, MOST_PORTS, MOST_HINTS = 1000, 100, 20000, 8
 
 
 def endpoint_slice(new: Object, old: Object | None) -> list[Cause]:

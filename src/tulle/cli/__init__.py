@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from tulle import __version__
 from tulle.cli import agent, apiserver, controller, dns, lab, status, verify
 from tulle.errors import TulleError
 
@@ -18,9 +20,19 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tulle {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+]
+
+
 @app.callback()
-def _root() -> None:
-    # Typer would drop the command's name if there were only one.
+def _root(version: Version = False) -> None:
     pass
 
 

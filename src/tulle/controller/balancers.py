@@ -11,6 +11,7 @@ from tulle.controller.writer import Writer
 from tulle.external_to_service.pools import conditions
 from tulle.external_to_service.pools.allocator import Allocator
 from tulle.external_to_service.pools.claim import claim_of, is_ours
+from tulle.external_to_service.pools.external import external_ips
 from tulle.external_to_service.pools.judge import Pool, judge
 from tulle.external_to_service.pools.offer import offer
 from tulle.kube.cache import Change
@@ -19,6 +20,7 @@ from tulle.kube.informer import Informer
 from tulle.kube.leader import Leader
 from tulle.kube.queue import Queue
 from tulle.kube.resources import BALANCED_SERVICE, LOAD_BALANCER_POOL, NAMESPACE, Key
+from tulle.model.address import Address
 from tulle.model.balancing import BalancedService, LoadBalancerPool
 from tulle.model.objects import Namespace
 
@@ -41,6 +43,7 @@ class Balancers:
         self._pools: Informer[LoadBalancerPool] = Informer(client, LOAD_BALANCER_POOL)
         self._judged: tuple[Pool, ...] = ()
         self._waiting: set[Key] = set()
+        self._disputed: dict[Key, list[tuple[Address, Key]]] = {}
         self._of_services: Queue[Key] = Queue("Service")
         self._of_pools: Queue[str] = Queue("LoadBalancerPool")
 
@@ -68,6 +71,7 @@ class Balancers:
         One that was ours and is another's now is cleared first: what its status says is not ours to clear.
         """
         for service in self._by_age(self._services.objects.values()):
+            self._allocator.name_external(service.metadata.key, external_ips(service))
             ours = is_ours(service, self._require_class)
             if service.spec.type == "LoadBalancer" and (ours or not conditions.touched(service)):
                 self._allocator.remember(claim_of(service))
@@ -83,6 +87,7 @@ class Balancers:
         return sorted(services, key=lambda service: service.metadata.age)
 
     def _service_changed(self, change: Change[BalancedService]) -> None:
+        self._allocator.name_external(change.key, external_ips(change.new))
         self._of_services.add(change.key)
 
     def _namespace_changed(self, change: Change[Namespace]) -> None:
@@ -113,6 +118,11 @@ class Balancers:
 
     async def _see_to_service(self, key: Key) -> None:
         service = self._writer.latest(key, self._services.objects.get(key))
+        await self._settle(key, service)
+        self._look_around()
+        await self._tell_disputes(key, service)
+
+    async def _settle(self, key: Key, service: BalancedService | None) -> None:
         if service is None:
             self._release(key)
         elif is_ours(service, self._require_class) and not service.metadata.deletion_timestamp:
@@ -124,6 +134,17 @@ class Balancers:
             self._allocator.remember(claim_of(service))
         else:
             self._release(key)
+
+    async def _tell_disputes(self, key: Key, service: BalancedService | None) -> None:
+        """External addresses are whoever's who writes them down; that they are another's is told once."""
+        before = self._disputed.pop(key, [])
+        found = self._allocator.disputed(key)
+        if service is None or not found:
+            return
+        self._disputed[key] = [(address, other.key) for address, other in found]
+        for address, other in found:
+            if (address, other.key) not in before:
+                await self._writer.tell_dispute(service, address, other)
 
     async def _give(self, service: BalancedService) -> None:
         """The address is ours from the moment of the decision, whatever becomes of the writes after it."""
@@ -142,14 +163,12 @@ class Balancers:
         self._look_around()
         await self._writer.publish(service, outcome)
         self._allocator.confirm(key)
-        self._look_around()
 
     def _release(self, key: Key) -> None:
         self._waiting.discard(key)
         if self._allocator.held(key):
             self._add_pools()
         self._allocator.release(key)
-        self._look_around()
 
     def _look_around(self) -> None:
         """Whoever may now get an address, or must give one up."""

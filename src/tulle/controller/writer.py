@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 from tulle.errors import ApiError, ApiUnreachable, NotFound
 from tulle.external_to_service.pools import conditions
+from tulle.external_to_service.pools.claim import Claim
 from tulle.external_to_service.pools.conditions import Patch, Told
 from tulle.external_to_service.pools.judge import Pool
 from tulle.external_to_service.pools.outcome import Outcome
@@ -15,6 +16,7 @@ from tulle.kube.client import Client
 from tulle.kube.events import stamp, tell
 from tulle.kube.leader import Leader
 from tulle.kube.resources import BALANCED_SERVICE, LOAD_BALANCER_POOL, Key
+from tulle.model.address import Address
 from tulle.model.balancing import BalancedService, FullMeta, LoadBalancerPool
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,15 @@ class Writer:
             service = await self._patch(service, patch, "status")
         if patch := conditions.without_finalizer(service):
             await self._patch(service, patch)
+
+    async def tell_dispute(self, service: BalancedService, address: Address, other: Claim) -> None:
+        """An Event on a Service that names an address which another one was given."""
+        message = (
+            f"spec.externalIPs: {address} is the load balancer's address of Service {other.name}; "
+            "name another one, which is in no LoadBalancerPool"
+        )
+        told = Told(None, "Warning", "ExternalIPTaken", message)
+        await self._tell("v1", "Service", service.metadata, told)
 
     async def tell_pool(self, obj: LoadBalancerPool, pool: Pool, assigned: Mapping[int, int]) -> None:
         """Status of a pool, and an Event when it has come to be unusable."""

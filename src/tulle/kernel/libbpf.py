@@ -40,9 +40,9 @@ class _Library:
         self.calls.libbpf_set_print(self._print)
 
     def _remember(self, level: int, form: bytes, arguments: int) -> int:
-        text = ctypes.create_string_buffer(4096)
-        self._libc.vsnprintf(text, ctypes.c_size_t(len(text)), form, ctypes.c_void_p(arguments))
         if level == 0:  # warnings; the rest is for debugging libbpf
+            text = ctypes.create_string_buffer(4096)
+            self._libc.vsnprintf(text, ctypes.c_size_t(len(text)), form, ctypes.c_void_p(arguments))
             self.words.append(text.value.decode(errors="replace").strip())
         return 0
 

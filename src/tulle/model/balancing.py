@@ -59,6 +59,7 @@ class BalancedSpec(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     external_traffic_policy: str | None = None
     load_balancer_class: str | None = None
     load_balancer_ip: str = msgspec.field(name="loadBalancerIP", default="")
+    external_ips: tuple[str, ...] | None = msgspec.field(name="externalIPs", default=None)
 
 
 class BalancedStatus(msgspec.Struct, frozen=True, gc=False, rename="camel"):

@@ -9,8 +9,9 @@ from tulle.model.selectors import LabelSelector
 
 POD_CIDRS, LOAD_BALANCERS = "PodCIDRs", "LoadBalancers"
 """What ``spec.announce`` can hold."""
-ESTABLISHED, DOWN, INVALID = "Established", "Down", "Invalid"
-"""States of a session. Invalid: something must be mended first, on this side."""
+ESTABLISHED, DOWN, INVALID, UNKNOWN = "Established", "Down", "Invalid", "Unknown"
+"""States of a session. Invalid: something must be mended first, on this side. Unknown: nobody hears of its
+node."""
 
 
 class PasswordSecret(msgspec.Struct, frozen=True, gc=False):

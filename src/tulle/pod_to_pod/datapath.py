@@ -13,7 +13,7 @@ from tulle.kernel import bpf_objects, tc
 from tulle.kernel.bpf_maps import RingBuffer
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, mapped_length, to_bytes
-from tulle.pod_to_pod.pinned import Count, counts
+from tulle.pod_to_pod.pinned import Count, counts, flow_count
 from tulle.pod_to_pod.programs import (
     DEVICE_PROGRAMS,
     OBJECTS,
@@ -51,11 +51,13 @@ class Datapath:
         self._objects = objects
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
         self.maps = objects[0].maps
+        self._flow_count = flow_count(maps)
 
     def close(self) -> None:
         """Lets go of programs and maps; what is pinned and attached stays."""
-        for each in self._objects:
-            each.close()
+        for each in (*self._objects, self._flow_count):
+            if each:
+                each.close()
 
     def pod_programs(self, ifindex: int) -> list[Request]:
         """The requests that attach the programs of a Pod to the host's side of its veth."""
@@ -208,6 +210,10 @@ class Datapath:
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         return counts(self.maps["counters"], self.contract)
+
+    def count_flows(self) -> int | None:
+        """How many flows are remembered; None where the kernel cannot tell."""
+        return self._flow_count.read() if self._flow_count else None
 
     def drops(self, consumer: Callable[[Any], None]) -> RingBuffer:
         """Hands each dropped packet to ``consumer`` as a ``struct drop_event``."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tulle.errors import KernelError
 from tulle.kernel import bpf_maps
 from tulle.kernel.btf import Contract
 from tulle.model.address import from_bytes, from_mapped
+from tulle.pod_to_pod.flow_count import FlowCount
 from tulle.pod_to_pod.programs import OBJECTS, SOCKET_PROGRAMS, SOCKETS, folder_of, open_object
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +47,20 @@ class Pinned:
         """One of the maps, with values of ``value_size`` bytes."""
         return bpf_maps.open_map(self._maps / name, value_size)
 
-    def open_per_cpu(self, name: str, value_size: int) -> bpf_maps.Map:
-        """The same for a map that has a value for each CPU."""
-        return bpf_maps.open_per_cpu(self._maps / name, value_size)
+    def count_flows(self) -> int | None:
+        """How many flows are remembered; None where the kernel cannot tell."""
+        found = flow_count(self._maps)
+        if found is None:
+            return None
+        try:
+            return found.read()
+        finally:
+            found.close()
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
         size = len(self.contract.pack("counter"))
-        return counts(self.open_per_cpu("counters", size), self.contract)
+        return counts(bpf_maps.open_per_cpu(self._maps / "counters", size), self.contract)
 
     def remotes(self) -> Iterator[tuple[str, str, str]]:
         """Each prefix elsewhere in the cluster with its transport and the node it leads to."""
@@ -85,3 +96,12 @@ def counts(table: bpf_maps.Map, contract: Contract) -> Iterator[Count]:
             if packets := sum(c.packets for c in each):
                 at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
                 yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
+
+
+def flow_count(maps: Path) -> FlowCount | None:
+    """None where the kernel cannot tell: nothing else depends on that."""
+    try:
+        return FlowCount(maps)
+    except KernelError as error:
+        log.warning("flows cannot be counted: %s", error)
+        return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,9 +10,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from tulle.kernel import bpf_maps, tc
+from tulle.kernel import tc
 from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
 from tulle.kernel.btf import Contract
+from tulle.pod_to_pod.flow_count import capacity
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +89,7 @@ def flow_table_size(pin: Path, wanted: int) -> int:
     """A table that is there keeps its size, and its flows."""
     if not pin.exists():
         return wanted
-    table = bpf_maps.open_map(pin, 0)
-    try:
-        there = table.most
-    finally:
-        os.close(table.fd)
+    there = capacity(pin)
     if there != wanted:
         log.warning(
             "the flow table has %d entries, not flowTableSize %d: that counts after a reboot, or once "

@@ -38,12 +38,21 @@ def any_port(frontend: Frontend) -> Frontend:
 
 
 class Claims:
-    """Who came first has the frontend, until it gives it up."""
+    """Who came first has the frontend, until it gives it up; but what is reserved is no Service's."""
 
     def __init__(self) -> None:
         self._owners: dict[Frontend, Key] = {}
         self._held: dict[Key, tuple[Frontend, ...]] = {}
         self._waiting: dict[Frontend, list[Key]] = {}
+        self._reserved: dict[Frontend, str] = {}
+
+    def reserve(self, frontends: Mapping[Frontend, str]) -> list[Key]:
+        """Exactly these are not for Services, with whose they are in words. Returns the Services that claim
+        one which is so from now on, or no more.
+        """
+        changed = {frontend for frontend, _ in self._reserved.items() ^ frontends.items()}
+        self._reserved = dict(frontends)
+        return [key for key, held in self._held.items() if not changed.isdisjoint(held)] if changed else []
 
     def put(self, key: Key, frontends: tuple[Frontend, ...]) -> list[Key]:
         """What a Service claims as of now. Returns the other Services that get one by that."""
@@ -80,8 +89,8 @@ class Claims:
         return heir
 
     def without_foreign(self, key: Key, plan: ServicePlan) -> ServicePlan:
-        """The plan without the frontends that belong to another Service."""
-        foreign = {f: self._owners[f] for f in self._held.get(key, ()) if self._owners[f] != key}
+        """The plan without the frontends that belong to another Service, or to a Pod."""
+        foreign = {f: owner for f in self._held.get(key, ()) if (owner := self._other_owner(key, f))}
         if not foreign:
             return plan
         problems = {
@@ -93,21 +102,28 @@ class Claims:
         ports = [_without(port, foreign) for port in plan.ports]
         return ServicePlan(tuple(port for port in ports if port.leads), (*plan.problems, *problems))
 
+    def _other_owner(self, key: Key, frontend: Frontend) -> str:
+        """In words; empty where it is the Service's own."""
+        if frontend in self._reserved:
+            return self._reserved[frontend]
+        owner = self._owners[frontend]
+        return "" if owner == key else f"Service {'/'.join(owner)}"
 
-def _owner(lead: Lead, foreign: Mapping[Frontend, Key]) -> Key | None:
-    """Whose the frontend is, if it is another Service's."""
+
+def _owner(lead: Lead, foreign: Mapping[Frontend, str]) -> str:
+    """Whose the frontend is; empty if it is the Service's."""
     if lead.kind is Kind.CLUSTER_IP and (owner := foreign.get(any_port(lead.frontend))):
         return owner
-    return foreign.get(lead.frontend)
+    return foreign.get(lead.frontend, "")
 
 
-def _without(port: PortPlan, foreign: Mapping[Frontend, Key]) -> PortPlan:
+def _without(port: PortPlan, foreign: Mapping[Frontend, str]) -> PortPlan:
     return port.with_leads(tuple(lead for lead in port.leads if not _owner(lead, foreign)))
 
 
-def _problem(key: Key, lead: Lead, owner: Key) -> Problem:
+def _problem(key: Key, lead: Lead, owner: str) -> Problem:
     inside = lead.kind is Kind.CLUSTER_IP
     what = str(from_bytes(lead.frontend.address)) if inside else say_frontend(lead.frontend)
     is_of = "is the address of" if inside else "belongs to"
-    message = f"{what} {is_of} Service {'/'.join(owner)} already; one that is free is right"
+    message = f"{what} {is_of} {owner} already; one that is free is right"
     return Problem("Service", key, _FIELDS[lead.kind], message)

@@ -2,7 +2,8 @@
 
 Each backend has an order of its own in which it likes the slots of the ring; in turns, each takes the first
 one that is still free (Eisenbud et al., Maglev, NSDI 2016, section 3.4). So all have the same share, but for
-one slot, and whoever stays keeps most of its slots.
+one slot. When one goes, those that stay keep their slots but for 2 to 5 in 100, where the ring's size stays.
+That is the mean: in some rings of a few backends it is a quarter of the slots or more.
 """
 
 from __future__ import annotations

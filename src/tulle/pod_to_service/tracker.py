@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tulle.kube.cache import Change
 from tulle.kube.resources import Key
 from tulle.model.services import EndpointSlice, Service
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.claims import Claims, claims_of
-from tulle.pod_to_service.plan import ServicePlan
+from tulle.pod_to_service.plan import Frontend, ServicePlan
 from tulle.pod_to_service.planner import leads_of, plan_service
 
 
@@ -61,6 +61,14 @@ class Tracker:
     def touch(self, addresses: Iterable[bytes]) -> None:
         """What was planned for these addresses is done otherwise now: their Services are dirty."""
         self._mark(self._claims.at(addresses))
+
+    def reserve(self, frontends: Mapping[Frontend, str]) -> bool:
+        """Exactly these are host ports, of whom the texts say, and not for Services; whether one is dirty
+        by that.
+        """
+        keys = self._claims.reserve(frontends)
+        self._mark(keys)
+        return bool(keys)
 
     def _mark(self, keys: Iterable[Key]) -> None:
         self._dirty.update(dict.fromkeys(keys))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from calls import POD, call, raw_call
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.agent import cni
@@ -146,13 +146,11 @@ def refused_or_read(data: bytes) -> None:
     assert cni.version_of(data) in cni.VERSIONS
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     refused_or_read(data)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(["ADD", "DEL", "CHECK", "GC", "STATUS"]), st.binary(max_size=100), st.binary(max_size=200)
 )
@@ -182,7 +180,6 @@ CONF = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["ADD", "DEL", "CHECK", "GC", "STATUS"]), CONF | JSON)
 def test_any_json(command: str, conf: Any) -> None:
     refused_or_read(raw_call(command, json.dumps(conf).encode()))

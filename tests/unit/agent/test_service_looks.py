@@ -46,7 +46,7 @@ def slice_of(name: str, *addresses: str) -> EndpointSlice:
 def api(*objects: Service | EndpointSlice, cidrs: frozenset[Network] | None = None) -> ApiSide:
     services = [each for each in objects if isinstance(each, Service)]
     slices = [each for each in objects if isinstance(each, EndpointSlice)]
-    return plan_all(Location("here"), services, slices, cidrs)
+    return plan_all(Location("here"), services, slices, cidrs, {})
 
 
 def kernel(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from tulle.apiserver.store import Event, Expired, Store
 
@@ -109,7 +110,7 @@ async def test_many_writers_share_a_transaction(tmp_path: Path) -> None:
 KEYS = st.tuples(st.sampled_from(["a", "b", "ab"]), st.sampled_from(["x", "y", "xy", "x-y"]))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@effort(0.4, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(["put", "remove", "flush"]), KEYS), max_size=30))
 def test_any_order_of_writes_is_a_dictionary(
     tmp_path: Path, steps: list[tuple[str, tuple[str, str]]]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from tulle.apiserver.kinds import Kind
 from tulle.apiserver.registry import Registry
@@ -202,7 +203,7 @@ def shared(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> 
     writer.objects.close()
 
 
-@settings(max_examples=60, deadline=None)
+@effort(0.6)
 @given(data=st.data())
 def test_any_body_is_an_object_or_an_error_that_says_why(
     runner: asyncio.Runner, shared: Writer, data: st.DataObject

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from controller_objects import NOW, Object, workload
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from tulle.apiserver.controllers.objects import condition
 from tulle.apiserver.controllers.rollout import (
@@ -110,7 +111,6 @@ class World:
 limits = st.one_of(st.integers(0, 4), st.sampled_from(["0%", "10%", "25%", "50%", "100%"]))
 
 
-@settings(max_examples=150, deadline=None)
 @given(replicas=st.integers(1, 12), surge=limits, missing=limits, seed=st.integers(0, 2**32))
 def test_a_rollout_keeps_its_bounds_and_ends(
     replicas: int, surge: int | str, missing: int | str, seed: int
@@ -131,7 +131,7 @@ def test_a_rollout_keeps_its_bounds_and_ends(
     assert (new["spec"]["replicas"], world.total) == (replicas, replicas)
 
 
-@settings(max_examples=50, deadline=None)
+@effort(0.5)
 @given(sizes=st.lists(st.integers(0, 12), min_size=1, max_size=4), seed=st.integers(0, 2**32))
 def test_scaling_in_the_middle_of_a_rollout_ends_at_the_last_size(sizes: list[int], seed: int) -> None:
     world = World(deployment(5))

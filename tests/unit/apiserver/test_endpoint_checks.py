@@ -64,8 +64,8 @@ SLICES: list[tuple[dict[str, Any], str]] = [
     ({"ports": [{"port": 70000}]}, "ports[0].port: Invalid value: 70000"),
     ({"ports": [{"port": 1, "protocol": "ICMP"}]}, 'ports[0].protocol: Unsupported value: "ICMP"'),
     ({"ports": [{"port": 1, "appProtocol": "a b"}]}, 'ports[0].appProtocol: Invalid value: "a b"'),
-    ({"ports": [{"name": f"p{n}", "port": 80} for n in range(101)]},
-     "ports: Too many: 101: must have at most 100 items"),
+    ({"ports": [{"name": f"p{n}", "port": 80} for n in range(20001)]},
+     "ports: Too many: 20001: must have at most 20000 items"),
 ]  # fmt: skip
 
 

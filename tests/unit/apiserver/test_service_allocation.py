@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from service_cluster import DUAL, Cluster
+from tests.effort import effort
 
 from tulle.apiserver import addresses
 from tulle.apiserver.addresses import draw
@@ -240,7 +241,7 @@ SPECS = st.fixed_dictionaries(
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "delete"]), st.sampled_from("xyz"), SPECS), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@effort(0.6)
 @given(steps=STEPS)
 def test_whatever_happens_what_is_taken_is_what_services_have(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, dict[str, Any]]]

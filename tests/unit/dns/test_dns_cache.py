@@ -90,7 +90,8 @@ async def test_types_are_kept_apart_and_spellings_together() -> None:
 
 async def test_what_is_over_is_given_when_no_upstream_answers() -> None:
     async with upstream() as up, client(config(up, plan=FAST)) as dns:
-        await dns.ask("example.com")
+        while (await dns.ask("example.com"))[3] & 0xF != wire.NOERROR:
+            pass
         up.behave = silence
         for passed, ttl in ((31, 30), (3000, 30)):
             dns.clock.now += passed

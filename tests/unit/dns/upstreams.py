@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import upstream_messages as m
+from tests.ports import open_pair
 
 from tulle.dns import wire
 from tulle.dns.configuration.config import CachePlan, Config, Endpoint, Forward, Scope
@@ -106,10 +107,10 @@ async def upstream(behave: Behaviour = address, host: str = "127.0.0.1") -> Asyn
     """One that listens on a free port, UDP and TCP."""
     loop = asyncio.get_running_loop()
     one = Upstream(behave)
-    server = await asyncio.start_server(one.serve_tcp, host, 0)
-    port = server.sockets[0].getsockname()[1]
-    transport, _ = await loop.create_datagram_endpoint(lambda: one, (host, port))
-    one.endpoint = Endpoint(host, port)
+    listener, datagrams = open_pair(host)
+    one.endpoint = Endpoint(host, listener.getsockname()[1])
+    server = await asyncio.start_server(one.serve_tcp, sock=listener)
+    transport, _ = await loop.create_datagram_endpoint(lambda: one, sock=datagrams)
     try:
         yield one
     finally:
@@ -156,7 +157,11 @@ class Client:
         return next((float(value) for name, _, value in lines if name == sample), 0.0)
 
 
-PLAN = Forward((), policy="sequential", health_interval=0.01, patience=0.05, deadline=0.4)
+PLAN = Forward((), policy="sequential", health_interval=0.01, patience=60.0, deadline=60.0)
+"""An upstream that answers does so in time, however busy the machine is."""
+IMPATIENT = replace(PLAN, patience=0.05)
+HASTY = replace(IMPATIENT, deadline=0.4)
+"""For upstreams that are silent: the next one is asked soon, or nobody is in the end."""
 CACHE = CachePlan()
 
 

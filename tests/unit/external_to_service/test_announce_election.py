@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 from announce_world import VIP, World
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from tulle.external_to_service.announce.actions import Fence, Remove, Renew, Start, Take
 from tulle.external_to_service.announce.election import Election
@@ -227,7 +228,7 @@ def recover(world: World) -> None:
 
 
 @given(st.integers(0, 10**9), STEPS, st.sampled_from([0.0, 0.1, 0.4]))
-@settings(deadline=None, max_examples=300)
+@effort(3)
 def test_never_two_and_one_in_the_end(seed: int, steps: list[tuple[str, str, float]], loss: float) -> None:
     """Whatever happens, and however late or lost what is sent: ``World.check`` looks after each event."""
     world = World(seed, NODES, delay=0.05, loss=loss)

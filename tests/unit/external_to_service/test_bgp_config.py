@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from bgp_objects import HERE, peer, peer_object
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.effort import effort
 
 from tulle.external_to_service.bgp.config import name_of, render, symbol
 from tulle.external_to_service.bgp.peers import Peer, judge_all, judge_password
@@ -136,7 +137,6 @@ SPECS = st.fixed_dictionaries(
 
 
 @given(names=st.lists(NASTY, max_size=3, unique=True), specs=st.lists(SPECS, min_size=3), password=NASTY)
-@settings(max_examples=200, deadline=None)
 def test_no_text_of_an_object_becomes_syntax(names: list[str], specs: list[Any], password: str) -> None:
     objects = [peer_object(name, **spec) for name, spec in zip(names, specs, strict=False)]
     judged = judge_all(objects, HERE)
@@ -152,7 +152,7 @@ def test_no_text_of_an_object_becomes_syntax(names: list[str], specs: list[Any],
     password=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=80),
     spec=SPECS.filter(lambda s: not {"peerAddress", "sourceAddress", "nodeSelector"} & s.keys()),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@effort(0.4, suppress_health_check=list(HealthCheck))
 def test_bird_reads_whatever_is_rendered(name: str, password: str, spec: Any, tmp_path: Path) -> None:
     peers = [found for found, _ in judge_all([peer_object(name, **spec)], HERE).values() if found]
     passwords = {} if judge_password(password) else {name: password}

@@ -10,7 +10,7 @@ from bgp_objects import peer, peer_object
 from tulle.external_to_service.bgp.peers import Problem
 from tulle.external_to_service.bgp.sessions import Observed, judge_sessions, parse
 from tulle.external_to_service.bgp.status import news, patch
-from tulle.model.bgp import DOWN, ESTABLISHED, INVALID, Session
+from tulle.model.bgp import DOWN, ESTABLISHED, INVALID, UNKNOWN, Session
 
 NOW, THEN = "2026-01-02T03:04:05Z", "2026-01-01T00:00:00Z"
 SAID = """\
@@ -111,6 +111,26 @@ def test_the_last_node_that_leaves_says_so() -> None:
     found = patch(there, "a", None, ["a"], NOW)
     assert found and found["status"]["sessions"] == {"a": None}
     assert found["status"]["conditions"][0]["status"] == "Unknown"
+
+
+def test_what_a_silent_node_said_is_unknown_also_where_nobody_else_has_the_peer() -> None:
+    there = peer_object(status={"sessions": {"a": entry(ESTABLISHED)}})
+    found = patch(there, "b", None, ["a", "b"], NOW, silent=["a"])
+    said = {"state": UNKNOWN, "since": NOW, "message": "the node is not heard of; it last said: Established"}
+    assert found and found["status"]["sessions"] == {"a": said}
+    [condition] = found["status"]["conditions"]
+    assert (condition["status"], condition["reason"]) == ("Unknown", "NodeSilent")
+    marked = peer_object(status=found["status"])
+    assert patch(marked, "b", None, ["a", "b"], "later", silent=["a"]) is None
+    back = patch(marked, "a", Session(ESTABLISHED, THEN), ["a", "b"], "later", silent=["a"])
+    assert back and back["status"]["sessions"] == {"a": entry(ESTABLISHED)}
+    assert back["status"]["conditions"][0]["status"] == "True"
+
+
+def test_a_session_that_is_down_counts_more_than_a_silent_node() -> None:
+    there = peer_object(status={"sessions": {"a": entry(ESTABLISHED), "b": entry(DOWN, "refused")}})
+    found = patch(there, "b", Session(DOWN, THEN, "refused"), ["a", "b"], NOW, silent=["a"])
+    assert found and found["status"]["conditions"][0]["status"] == "False"
 
 
 def test_many_nodes_are_not_all_named() -> None:

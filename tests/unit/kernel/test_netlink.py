@@ -6,7 +6,7 @@ import struct
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.kernel.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Request, attribute, parse_attributes
@@ -16,7 +16,6 @@ from tulle.model.address import from_bytes, to_bytes
 MAC, PEER_MAC = bytes.fromhex("0274756c6c65"), bytes.fromhex("0a0000000001")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 0x3FFF), st.binary(max_size=40), max_size=6))
 def test_attributes_come_back(attributes: dict[int, bytes]) -> None:
     wire = b"".join(attribute(kind, value) for kind, value in attributes.items())
@@ -49,7 +48,6 @@ def test_flags_in_an_attributes_kind_are_not_its_kind() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_end(data: bytes) -> None:
     parse_attributes(data)
@@ -68,7 +66,6 @@ def test_link_comes_back() -> None:
     assert (link.kind, link.alias, link.index) == ("veth", "", 0)
 
 
-@settings(deadline=None)
 @given(st.ip_addresses())
 def test_addresses_of_the_maps_come_back(address: object) -> None:
     raw = to_bytes(address)  # type: ignore[arg-type]

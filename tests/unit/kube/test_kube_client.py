@@ -297,9 +297,9 @@ async def test_errors_of_the_api_are_raised(serve: Serve) -> None:
     assert raised.value.reason == "AlreadyExists"
 
 
-async def test_no_server_at_all(unused_tcp_port: int) -> None:
-    async with Client(ClusterConfig(f"http://127.0.0.1:{unused_tcp_port}")) as client:
-        with pytest.raises(ApiUnreachable, match=f"http://127.0.0.1:{unused_tcp_port}/api/v1/nodes"):
+async def test_no_server_at_all(closed_port: int) -> None:
+    async with Client(ClusterConfig(f"http://127.0.0.1:{closed_port}")) as client:
+        with pytest.raises(ApiUnreachable, match=f"http://127.0.0.1:{closed_port}/api/v1/nodes"):
             await client.list(NODES)
 
 

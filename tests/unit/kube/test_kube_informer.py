@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.errors import ApiError, ApiUnreachable, Gone, NotFound
@@ -153,7 +153,6 @@ def trouble(server: ModelServer, kind: str) -> None:
 
 
 @given(ROUNDS)
-@settings(deadline=None)
 async def test_after_quiescence_the_copy_equals_the_collection(
     rounds: list[tuple[list[tuple[str, str]], str, bool]],
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, ip_network
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.pod_to_pod.claims import Claims
@@ -18,7 +18,6 @@ def prefix(bits: int, length: int) -> IPv4Network:
 PREFIXES = st.lists(st.builds(prefix, st.integers(0, 255), st.integers(24, 32)), max_size=30)
 
 
-@settings(deadline=None)
 @given(PREFIXES)
 def test_overlapping_is_found(prefixes: list[IPv4Network]) -> None:
     claims, accepted = Claims(), []

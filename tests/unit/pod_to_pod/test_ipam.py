@@ -5,9 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_network
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from tests.effort import effort
 
 from tulle.errors import AddressError
 from tulle.model.address import Address
@@ -129,5 +129,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.ipam.available == 7 - len(self.held) // 2
 
 
-AnyOrder.TestCase.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = effort(0.2, stateful_step_count=30)
 TestAnyOrder = AnyOrder.TestCase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.model.address import parse_lenient, to_bytes
@@ -51,14 +51,12 @@ def test_what_is_no_address(text: str) -> None:
     assert parse_lenient(text) is None
 
 
-@settings(deadline=None)
 @given(st.ip_addresses())
 def test_every_address_is_read_as_what_it_is(address: IPv4Address | IPv6Address) -> None:
     assert parse_lenient(str(address)) == to_bytes(address)
     assert parse_lenient(address.exploded) == to_bytes(address)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
     read_address(text)

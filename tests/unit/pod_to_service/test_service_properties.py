@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from service_objects import HERE, service
 
@@ -25,7 +25,6 @@ from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.plan import PROTOCOLS, Kind, OnEmpty, ServicePlan, Traffic
 from tulle.pod_to_service.planner import plan_service
 
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 maybe = st.none() | st.booleans()
 names = st.lists(st.sampled_from(["zone-a", "zone-b", "here", "there"]), max_size=2).map(
     lambda found: tuple(map(Hint, found))
@@ -80,7 +79,6 @@ def numbered(found: list[Any]) -> list[EndpointSlice]:
     return [EndpointSlice(SliceMeta(f"web-{i}", "default", meta), *each) for i, each in enumerate(found)]
 
 
-@unhurried
 @given(services, st.lists(slices, max_size=4), st.randoms())
 def test_no_order_changes_the_plan(asked: Service, found: list[Any], random: Any) -> None:
     """Neither that of slices nor that of endpoints within them."""
@@ -96,7 +94,6 @@ def test_no_order_changes_the_plan(asked: Service, found: list[Any], random: Any
     assert plan_service(asked, reversed(given_slices), HERE) == planned
 
 
-@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_every_backend_is_eligible(asked: Service, found: list[Any]) -> None:
     """It is in a slice of the family with that port, and ready or still serving (S-31); Local is local."""
@@ -119,7 +116,6 @@ def test_every_backend_is_eligible(asked: Service, found: list[Any]) -> None:
             assert set(choice.backends) <= set(choice.serving) or port.protocol != PROTOCOLS["UDP"]
 
 
-@unhurried
 @given(services)
 def test_a_plan_has_the_choices_that_leads_need(asked: Service) -> None:
     """S-30, S-45 to S-48: and no other, and each frontend once."""
@@ -145,7 +141,6 @@ def may_be_used(endpoint: Endpoint, local: bool) -> bool:
     return usable and (endpoint.node_name == "here" or not local)
 
 
-@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_hints_never_leave_a_service_without_endpoints(asked: Service, found: list[Any]) -> None:
     """S-32, S-33: hints choose among the ready ones, and choose one at least."""
@@ -165,7 +160,6 @@ def without_hints(endpoint: Endpoint) -> Endpoint:
     return msgspec.structs.replace(endpoint, hints=None)
 
 
-@unhurried
 @given(services, st.lists(slices, max_size=4))
 def test_only_the_policy_local_drops(asked: Service, found: list[Any]) -> None:
     """S-40 to S-42."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from random import Random
+from statistics import mean
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tulle.pod_to_service.regions import Region, Regions
@@ -34,7 +36,6 @@ def test_the_sizes_are_primes() -> None:
 
 
 @given(backends)
-@settings(deadline=None)
 def test_all_have_the_same_share(chosen: tuple[bytes, ...]) -> None:
     """But for one slot, which is at most 2 in 100 of a share."""
     ring = slots(make_ring(chosen))
@@ -43,16 +44,19 @@ def test_all_have_the_same_share(chosen: tuple[bytes, ...]) -> None:
     assert min(counts) >= 50
 
 
-@given(backends.filter(lambda found: len(found) > 2), st.data())
-@settings(deadline=None)
-def test_who_stays_keeps_most_of_its_slots(chosen: tuple[bytes, ...], data: st.DataObject) -> None:
-    """Where the size stays the same."""
-    gone = data.draw(st.sampled_from(chosen))
-    rest = tuple(backend for backend in chosen if backend != gone)
-    before, after = slots(make_ring(chosen)), slots(make_ring(rest))
-    if len(before) == len(after):
-        kept = [(chosen[b], rest[a]) for b, a in zip(before, after, strict=True) if chosen[b] != gone]
-        assert sum(b != a for b, a in kept) <= 0.25 * len(kept)
+@pytest.mark.parametrize("count", [3, 5, 20, 40])
+def test_who_stays_keeps_most_of_its_slots(count: int) -> None:
+    """In the mean of many rings; of a single small one, a quarter of the slots may move, or more."""
+    random = Random(count)
+    moved = []
+    for _ in range(100):
+        chosen = tuple(sorted(random.randbytes(20) for _ in range(count)))
+        gone = random.choice(chosen)
+        rest = tuple(backend for backend in chosen if backend != gone)
+        pairs = zip(slots(make_ring(chosen)), slots(make_ring(rest)), strict=True)
+        kept = [(chosen[before], rest[after]) for before, after in pairs if chosen[before] != gone]
+        moved.append(sum(before != after for before, after in kept) / len(kept))
+    assert mean(moved) <= 0.05
 
 
 def test_a_ring_is_the_same_on_every_node_for_ever() -> None:

@@ -13,7 +13,7 @@ from tulle.kube.cache import WatchCache
 from tulle.kube.resources import Item
 from tulle.model.services import EndpointSlice, Service, ServiceLabels, ServicePort, SliceLabels
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import PortPlan, ServicePlan
+from tulle.pod_to_service.plan import Frontend, PortPlan, ServicePlan
 from tulle.pod_to_service.tracker import Tracker
 
 WEB = ("default", "web")
@@ -248,6 +248,25 @@ def test_a_frontend_outside_that_two_services_have_belongs_to_the_first() -> Non
     node.put(service())
     assert node.dirty() == ["web", "late"]
     assert len(node.tracker.plan(("default", "late")).ports[0].leads) == 2
+
+
+def test_a_frontend_that_is_reserved_is_no_services_whoever_came_first() -> None:
+    """N-10: a host port of a Pod; of the Service, all else is served."""
+    node = Node(service(**OUTSIDE), ONE)
+    node.dirty()
+    frontend = Frontend(raw("203.0.113.250"), 80, 6)
+    assert node.tracker.reserve({frontend: "Pod default/p"}) and node.dirty() == ["web"]
+    assert not node.tracker.reserve({frontend: "Pod default/p"}), "nothing new"
+    plan = node.tracker.plan(("default", "web"))
+    assert [(p.field, p.message) for p in plan.problems] == [
+        (
+            "spec.externalIPs",
+            "203.0.113.250:80/TCP belongs to Pod default/p already; one that is free is right",
+        )
+    ]
+    assert [f.address for f in plan.ports[0].frontends] == [raw("10.96.0.1")]
+    assert node.tracker.reserve({frontend._replace(port=81): "Pod default/p"}) and node.dirty() == ["web"]
+    assert node.tracker.plan(("default", "web")).problems == ()
 
 
 def test_a_node_port_that_two_services_have() -> None:

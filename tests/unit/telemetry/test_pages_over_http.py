@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from tests.ports import reserved
 
 from tulle.telemetry import http
 from tulle.telemetry.http import Reply, Server, pages
@@ -32,6 +33,8 @@ async def ask(port: int, request: bytes, address: str = "127.0.0.1") -> bytes:
     writer.write(request)
     try:
         return await reader.read()
+    except ConnectionResetError:  # it was cut off amid what it sent
+        return b""
     finally:
         writer.close()
 
@@ -134,25 +137,25 @@ def test_what_is_no_place(text: str) -> None:
 
 
 async def test_listeners_are_as_wanted_and_a_taken_port_is_told() -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    place = Place(ip_address("127.0.0.1"), taken.getsockname()[1])
-    listeners = Listeners(Server(), lambda _: pages(SHOWN))
-    assert list(await listeners.keep([place])) == [place]
-    taken.close()
-    assert await listeners.keep([place]) == {}
-    assert b"200 OK" in await ask(place.port, b"GET /here HTTP/1.1\r\n\r\n")
-    assert await listeners.keep([]) == {}
-    with pytest.raises(ConnectionRefusedError):
-        await ask(place.port, b"")
-    assert await listeners.keep([place]) == {}, "at once again"
-    assert await listeners.keep([]) == {}
+    with reserved("127.0.0.1") as port:
+        taken = socket.create_server(("127.0.0.1", port))
+        place = Place(ip_address("127.0.0.1"), port)
+        listeners = Listeners(Server(), lambda _: pages(SHOWN))
+        assert list(await listeners.keep([place])) == [place]
+        taken.close()
+        assert await listeners.keep([place]) == {}
+        assert b"200 OK" in await ask(port, b"GET /here HTTP/1.1\r\n\r\n")
+        assert await listeners.keep([]) == {}
+        with pytest.raises(ConnectionRefusedError):
+            await ask(port, b"")
+        assert await listeners.keep([place]) == {}, "at once again"
+        assert await listeners.keep([]) == {}
 
 
 async def test_all_addresses_of_both_families() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    listeners = Listeners(Server(), lambda _: pages(SHOWN))
-    assert await listeners.keep([Place(ip_address("0.0.0.0"), port)]) == {}
-    for address in ("127.0.0.1", "::1"):
-        assert b"200 OK" in await ask(port, b"GET /here HTTP/1.1\r\n\r\n", address)
-    await listeners.keep([])
+    with reserved("::") as port:
+        listeners = Listeners(Server(), lambda _: pages(SHOWN))
+        assert await listeners.keep([Place(ip_address("0.0.0.0"), port)]) == {}
+        for address in ("127.0.0.1", "::1"):
+            assert b"200 OK" in await ask(port, b"GET /here HTTP/1.1\r\n\r\n", address)
+        await listeners.keep([])

@@ -17,9 +17,9 @@ from tulle.verify.run import Options, clients_of
 PROBE = [sys.executable, "-m", "tulle.verify.probe"]
 
 
-async def test_the_probe_runs_there(unused_tcp_port: int) -> None:
-    async with serving(unused_tcp_port):
-        question = Question(7, "reach", "127.0.0.1", unused_tcp_port, transport="tcp", tries=2)
+async def test_the_probe_runs_there() -> None:
+    async with serving() as port:
+        question = Question(7, "reach", "127.0.0.1", port, transport="tcp", tries=2)
         report = await outside.ask(PROBE, [question], 3.0)
     [answer] = report.results
     assert (report.failure, answer.id, answer.met) == ("", 7, {"me": ("127.0.0.1",)})

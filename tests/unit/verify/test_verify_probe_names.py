@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import open_pair
 
 from tulle.verify.probe import names
 from tulle.verify.probe.client import check_all
@@ -52,12 +53,11 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(server: Server) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.bind(("127.0.0.1", 0))
-        port = channel.getsockname()[1]
+    listener, channel = open_pair()
+    with channel:
         loop.add_reader(channel, server.datagram, channel)
-        async with await asyncio.start_server(server.stream, "127.0.0.1", port):
-            yield port
+        async with await asyncio.start_server(server.stream, sock=listener):
+            yield channel.getsockname()[1]
         loop.remove_reader(channel)
 
 
@@ -134,9 +134,9 @@ async def test_answers_that_make_no_sense(junk: bytes) -> None:
         assert (await ask(port, "tcp"))["error"] == "an answer that no probe gives"
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
+async def test_nobody_there(closed_port: int) -> None:
     for transport in ("udp", "tcp"):
-        assert (await ask(unused_tcp_port, transport))["error"] == "Connection refused"
+        assert (await ask(closed_port, transport))["error"] == "Connection refused"
 
 
 async def test_the_library() -> None:

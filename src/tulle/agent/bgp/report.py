@@ -16,7 +16,7 @@ from tulle.kube.client import Client
 from tulle.kube.events import stamp, tell
 from tulle.kube.informer import Informer
 from tulle.kube.resources import BGP_PEER
-from tulle.model.bgp import DOWN, BGPPeer, Session
+from tulle.model.bgp import DOWN, UNKNOWN, BGPPeer, Session
 from tulle.model.objects import Node
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class BgpReport:
         self._sessions: dict[str, Session] = {}
         self._said: dict[str, Session] = {}
         self._began: dict[str, float] = {}
+        self._marked: set[tuple[str, str]] = set()
         self._known = False
         self._failing = False
         self._due = asyncio.Event()
@@ -100,9 +101,19 @@ class BgpReport:
         kind: Literal["Normal", "Warning"] = "Normal" if normal else "Warning"
         await tell(self._client, about, reason, words, component="tulle-agent", host=self._node, kind=kind)
 
+    def _unheard(self, name: str, peer: BGPPeer) -> set[str]:
+        """Silent nodes of which that was not said yet. Once is enough: where only the kubelet is silent, the
+        agent goes on to say how its session is.
+        """
+        silent = {node for (_, node), found in self._nodes.objects.items() if is_silent(found)}
+        said = {node for node, each in (peer.status.sessions or {}).items() if each.state == UNKNOWN}
+        self._marked = {each for each in self._marked if each[1] in silent}
+        self._marked |= {(name, node) for node in said & silent}
+        return {node for node in silent if (name, node) not in self._marked}
+
     async def _write(self, name: str, peer: BGPPeer, session: Session | None) -> None:
         nodes = {node for _, node in self._nodes.objects}
-        wanted = patch(peer, self._node, session, nodes, stamp())
+        wanted = patch(peer, self._node, session, nodes, stamp(), self._unheard(name, peer))
         if wanted is None:
             return
         try:
@@ -113,3 +124,9 @@ class BgpReport:
         except (ApiError, ApiUnreachable) as error:
             log.log(logging.DEBUG if self._failing else logging.WARNING, "status of BGPPeers: %s", error)
             self._failing = True
+
+
+def is_silent(node: Node | None) -> bool:
+    """Whether the control plane hears nothing of it: nobody can say how it is."""
+    conditions = node.status.conditions if node else ()
+    return any(each.type == "Ready" and each.status == "Unknown" for each in conditions)

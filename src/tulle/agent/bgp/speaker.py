@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable
 
 from tulle.agent.bgp.bird import LOG, Bird
-from tulle.agent.bgp.report import BgpReport
+from tulle.agent.bgp.report import BgpReport, is_silent
 from tulle.agent.bgp.secrets import Passwords
 from tulle.agent.settings import Settings
 from tulle.errors import TulleError
@@ -98,6 +98,8 @@ class Bgp:
         self._changed.set()
 
     def _node_changed(self, change: Change[Node]) -> None:
+        if is_silent(change.old) != is_silent(change.new):
+            self._report.look()
         if change.key[1] == self._name and _relevant(change.old) != _relevant(change.new):
             self._changed.set()
 

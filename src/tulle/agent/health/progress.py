@@ -86,10 +86,11 @@ class Progress:
                 self._proxy.programming.observe(max(now - then, 0.0), family)
         self._under_way = []
 
-    def reconciled(self, begun: float, ended: int) -> None:
-        """Since ``begun``, of a clock that never jumps, UDP sockets were looked at, and some ended."""
-        self._proxy.reconciled(time.monotonic() - begun)
-        self._statistics.ended.value += ended
+    def reconciled(self, begun: float, ended: Mapping[int, int]) -> None:
+        """Since ``begun``, of a clock that never jumps, UDP sockets were looked at, and some ended: how many,
+        by IP version.
+        """
+        self._proxy.reconciled(time.monotonic() - begun, ended)
 
 
 def _trigger(each: EndpointSlice | None) -> float | None:

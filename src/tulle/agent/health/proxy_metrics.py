@@ -87,6 +87,12 @@ class ProxyMetrics:
         self._reconciled = _durations(
             registry, "conntrack_reconciler_sync", "Looking for UDP sockets whose backend is gone."
         )
+        self._ended = Counter(
+            registry,
+            "kubeproxy_conntrack_reconciler_deleted_entries_total",
+            "UDP sockets ended, their backend being gone.",
+            _FAMILY,
+        )
         self._lacking = Gauge(
             registry,
             "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
@@ -98,10 +104,11 @@ class ProxyMetrics:
         self.livez = Counter(registry, "kubeproxy_proxy_livez_total", "Answers of /livez.", code)
         self.lacking: Mapping[Key, frozenset[tuple[int, str]]] = {}
 
-    def reconciled(self, seconds: float) -> None:
-        """UDP sockets were looked at."""
+    def reconciled(self, seconds: float, ended: Mapping[int, int]) -> None:
+        """UDP sockets were looked at, and some ended: how many, by IP version."""
         for family in FAMILIES:
             self._reconciled.observe(seconds, family)
+            self._ended.inc(family, by=ended.get(int(family[-1]), 0))
 
     def refresh(self) -> None:
         """Before the metrics are shown."""

@@ -24,8 +24,9 @@ _MAPS = {
     "affinities": "affinity_key",
     "socket_flows": "socket_flow_key",
 }
-"""Maps whose entries are counted, with the struct of their keys; "" for a number. To count `flows` would
-take too long: it holds a million."""
+"""Maps whose entries are counted, with the struct of their keys; "" for a number."""
+_FLOWS = "flows"
+"""The map that is not counted like these: it holds a million. The kernel says how many."""
 _STALE = 1.0  # seconds for which what was read of the kernel is good enough for somebody else
 
 
@@ -52,15 +53,12 @@ class Statistics:
             _REQUEST,
         )
         self.failed = Gauge(registry, "tulle_services_failed", "Services that could not be written.").cell()
-        self.ended = Counter(
-            registry, "tulle_udp_sockets_ended_total", "UDP sockets ended, their backend being gone."
-        ).cell()
         way = ("hook", "reason")
         self._packets = Counter(registry, "tulle_packets_total", "Packets, and what became of them.", way)
         self._bytes = Counter(registry, "tulle_bytes_total", "The same in bytes.", way)
         self._entries = Gauge(registry, "tulle_map_entries", "Entries of eBPF maps.", ("map",))
         most = Gauge(registry, "tulle_map_max_entries", "How many fit in.", ("map",))
-        for name in _MAPS:
+        for name in (*_MAPS, _FLOWS):
             most.set(datapath.maps[name].most, name)
         contract = str(datapath.contract.enums["contract"]["CONTRACT_VERSION"].value)
         Gauge(registry, "tulle_build_info", "1.", ("version", "contract")).set(1, __version__, contract)
@@ -87,6 +85,8 @@ class Statistics:
         maps, pack = self._datapath.maps, self._datapath.contract.pack
         sizes = {name: len(pack(key)) if key else 4 for name, key in _MAPS.items()}
         entries = {name: maps[name].count(size) for name, size in sizes.items()}
+        flows = self._datapath.count_flows()
+        entries |= {} if flows is None else {_FLOWS: flows}
         return _Readings(list(self._datapath.counters()), entries)
 
     def _take(self, readings: _Readings) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from tulle.agent import cni
 from tulle.agent.host_ports.node_ports import NodePorts
-from tulle.agent.host_ports.plan import plan_host_ports, table_key, udp_ends
-from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals, taken
+from tulle.agent.host_ports.plan import plan_host_ports, reserved, table_key, udp_ends
+from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals, taken, unwritten
 from tulle.agent.report import REST, Reporter
 from tulle.agent.services.table import ServiceTable
 from tulle.errors import CniError, KernelError
@@ -24,20 +25,22 @@ from tulle.model.host_ports import HostPort
 from tulle.model.objects import Pod
 from tulle.model.services import Service
 from tulle.pod_to_pod.store import Attachment, AttachmentStore
-from tulle.pod_to_service.plan import Problem
+from tulle.pod_to_service.plan import Frontend, Problem
 
 log = logging.getLogger(__name__)
 
 _MIRROR = "kubernetes.io/config.mirror"
 """The annotation by which the API's copy of a static Pod names the UID that the runtime knows."""
 _Owner = tuple[str, str]
+_RETRY = 5.0  # seconds until what the kernel did not take is written again
 
 
 class HostPorts:
     """The host ports of this node's Pods; whoever came first has a port.
 
     What the runtime asks for is a matter of ADD, which fails on a conflict. What only the Pod's spec says is
-    served as far as it can be, and the rest is told in Events on the Pod.
+    served as far as it can be, and the rest is told in Events on the Pod. ``reserve`` is told of those that
+    have an address of their own, whenever there are others.
     """
 
     def __init__(
@@ -47,14 +50,17 @@ class HostPorts:
         pods: Informer[Pod],
         services: Informer[Service],
         reporter: Reporter,
+        reserve: Callable[[Mapping[Frontend, str]], None],
     ) -> None:
         self._store = store
         self._table = table
         self._pods = pods
         self._reporter = reporter
+        self._reserve = reserve
         self._claims = Claims()
         self._known: dict[_Owner, Attachment] = {}
         self._refused: dict[_Owner, tuple[Fault, ...]] = {}
+        self._unwritten: dict[_Owner, Fault] = {}
         self._own: frozenset[bytes] = frozenset()
         self._asking: set[Key] = set()
         self._ask = asyncio.Event()
@@ -93,10 +99,23 @@ class HostPorts:
                 self._known[attachment.key] = attachment
                 self._store.add(attachment)
         if attachment.host_ports:
-            self._table.apply({table_key(attachment): plan_host_ports(attachment)})
+            self._write(attachment)
+            self._reserve(reserved(self._known.values()))
         if attachment.host_ports or attachment.key in self._refused:
             self._news.set()
         return attachment
+
+    def _write(self, attachment: Attachment) -> None:
+        """What the runtime asked for is there, or ADD fails; what the spec asks for is tried again."""
+        try:
+            self._table.apply({table_key(attachment): plan_host_ports(attachment)})
+            self._unwritten.pop(attachment.key, None)
+        except KernelError as error:
+            if attachment.mapped:
+                raise
+            if attachment.key not in self._unwritten:
+                self._ask.set()
+            self._unwritten[attachment.key] = unwritten(attachment.host_ports[0], error)
 
     def _asked_by_pod(self, attachment: Attachment) -> Asked | None:
         """Of the interfaces of a Pod, the first one is what its spec means."""
@@ -136,6 +155,7 @@ class HostPorts:
         known = self._known.pop(attachment.key, None)
         if self._refused.pop(attachment.key, None):
             self._news.set()
+        self._unwritten.pop(attachment.key, None)
         if known is None or not known.host_ports:
             return
         try:
@@ -143,6 +163,7 @@ class HostPorts:
         except KernelError as error:
             log.error("host ports of %s: %s", known.owner, error)
         self._claims.give_up(known.key, _entries(known))
+        self._reserve(reserved(self._known.values()))
         self._news.set()
         for waiting in self._refused:
             self._ask_again((self._known[waiting].namespace, self._known[waiting].pod))
@@ -167,11 +188,17 @@ class HostPorts:
 
     async def _follow(self, on_pod: Callable[[str, str], Awaitable[None]]) -> None:
         while True:
-            await self._ask.wait()
-            self._ask.clear()
+            await self._next_question()
             asking, self._asking = self._asking, set()
+            asking |= {(self._known[each].namespace, self._known[each].pod) for each in self._unwritten}
             for key in sorted(asking):
                 await on_pod(*key)
+
+    async def _next_question(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RETRY if self._unwritten else None):
+                await self._ask.wait()
+        self._ask.clear()
 
     async def _tell(self) -> None:
         """By itself: no CNI call waits for an API that hangs."""
@@ -187,6 +214,7 @@ class HostPorts:
     def _problems(self, attachment: Attachment) -> Iterable[Problem]:
         pod = self._pods.objects.get((attachment.namespace, attachment.pod))
         faults = [*self._refused.get(attachment.key, ()), *find_faults(attachment, self._own)]
+        faults += [self._unwritten[attachment.key]] if attachment.key in self._unwritten else []
         return as_problems(attachment, pod, [*faults, *find_rivals(attachment, self._node_ports.owner)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from tulle.external_to_service.host_port_claims import Entry, entries
 from tulle.kube.resources import Key
@@ -39,6 +40,18 @@ def plan_host_ports(attachment: Attachment) -> tuple[PortPlan, ...]:
             end = Backend(to_bytes(entry.pod), entry.pod_port)
             ends[end, PROTOCOLS[entry.protocol]].append(_lead(entry))
     return tuple(_plan(attachment, end, protocol, leads) for (end, protocol), leads in ends.items())
+
+
+def reserved(attachments: Iterable[Attachment]) -> dict[Frontend, str]:
+    """Host ports with an address of their own, which no Service can have, and whose each is in words."""
+    return {
+        lead.frontend: f"Pod {attachment.owner}"
+        for attachment in attachments
+        if attachment.host_ports
+        for plan in plan_host_ports(attachment)
+        for lead in plan.leads
+        if lead.frontend.scope is Scope.ADDRESS
+    }
 
 
 def udp_ends(attachment: Attachment) -> frozenset[Backend]:

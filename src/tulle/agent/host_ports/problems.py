@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 
+from tulle.errors import KernelError
 from tulle.external_to_service.host_port_claims import entries
 from tulle.external_to_service.host_ports import Fault
 from tulle.kube.resources import Key
@@ -18,6 +20,13 @@ from tulle.pod_to_service.plan import Problem
 def taken(port: HostPort, other: Attachment) -> str:
     """In words: another Pod has it."""
     return f"{port} belongs to Pod {other.owner} on this node already; one that is free is right"
+
+
+def unwritten(port: HostPort, error: KernelError) -> Fault:
+    """The kernel did not take what a Pod's spec asks for; ``port`` is the first of it."""
+    full = error.errno in (errno.E2BIG, errno.ENOSPC)
+    reason = "the kernel's Service table is full; fewer Services and host ports fit" if full else str(error)
+    return Fault(f"{port.field}.hostPort", f"{port} leads nowhere yet: {reason}; it is tried again")
 
 
 def find_faults(attachment: Attachment, own: frozenset[bytes]) -> Iterable[Fault]:

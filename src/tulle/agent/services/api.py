@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tulle.agent.host_ports.plan import reserved
 from tulle.agent.node import ZONE, primary_of
 from tulle.agent.services.services import networks
 from tulle.agent.settings import Settings
@@ -19,8 +20,9 @@ from tulle.kube.config import resolve
 from tulle.kube.resources import ENDPOINT_SLICE, NODE, SERVICE, SERVICE_CIDR, Key
 from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service
+from tulle.pod_to_pod.store import recorded
 from tulle.pod_to_service.categorize import Location
-from tulle.pod_to_service.plan import ServicePlan
+from tulle.pod_to_service.plan import Frontend, ServicePlan
 from tulle.pod_to_service.tracker import Tracker, owner_of
 
 PATIENCE = 2.0
@@ -63,7 +65,8 @@ async def ask(client: Client, settings: Settings) -> ApiSide:
             cidrs = await _cidrs(client)
     except TimeoutError as error:
         raise ApiUnreachable(f"{client.config.server} took over {_LISTS:.0f} s for its lists") from error
-    return plan_all(here, services, slices, cidrs)
+    pods = reserved(each for each in recorded(Path(settings.state_dir)) if not each.deleted)
+    return plan_all(here, services, slices, cidrs, pods)
 
 
 def plan_all(
@@ -71,9 +74,11 @@ def plan_all(
     services: Iterable[Service],
     slices: Iterable[EndpointSlice],
     cidrs: frozenset[Network] | None,
+    host_ports: Mapping[Frontend, str],
 ) -> ApiSide:
-    """Pure."""
+    """``host_ports``: those with an address of their own, and whose each is in words. Pure."""
     tracker = Tracker(here)
+    tracker.reserve(host_ports)
     by_owner: defaultdict[Key, list[EndpointSlice]] = defaultdict(list)
     for each in slices:
         tracker.slice_changed(Change("added", (each.metadata.namespace, each.metadata.name), None, each))

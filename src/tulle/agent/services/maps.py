@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class ServiceMaps:
         self._pinned = pinned
         self._contract = pinned.contract
         self._entries = Entries(pinned.contract)
-        structs = ("affinity", "backend", "client", "lead", "ring_entry")
+        structs = ("affinity", "backend", "client", "flow_state", "lead", "ring_entry")
         size = {name: pinned.contract.layout(name).size for name in structs}
         self._maps = {
             "frontends": pinned.open("frontends", size["lead"]),
@@ -62,10 +62,11 @@ class ServiceMaps:
             "source_ranges": pinned.open("source_ranges", 1),
             "affinities": pinned.open("affinities", size["affinity"]),
             "clients": pinned.open("clients", size["client"]),
+            "flows": pinned.open("flows", size["flow_state"]),
             "own_addresses": pinned.open("own_addresses", 4),
             "service_cidrs": pinned.open("service_cidrs", 1),
         }
-        self._hits = pinned.open_per_cpu("service_hits", 8)
+        self._hits = pinned.open("service_hits", 8)
 
     def read(self) -> KernelSide:
         """As they stand now; a change that happens meanwhile may be seen by half."""
@@ -80,6 +81,8 @@ class ServiceMaps:
             "affinities": len(self._maps["affinities"].items(self._contract.layout("affinity_key").size)),
             "clients": len(clients),
         }
+        flows = self._pinned.count_flows()
+        used |= {} if flows is None else {"flows": flows}
         return KernelSide(
             table=table,
             own=_own_addresses(),
@@ -91,8 +94,7 @@ class ServiceMaps:
         )
 
     def _hits_of(self, index: int) -> int:
-        raw = self._hits.get(self._entries.number(index)) or b""
-        return sum(struct.unpack(f"={len(raw) // 8}Q", raw))
+        return int.from_bytes(self._hits.get(self._entries.number(index)) or b"", sys.byteorder)
 
     def _cidrs(self, table: Map) -> list[Network]:
         layout = self._contract.layout("prefix")

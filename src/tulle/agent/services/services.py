@@ -22,7 +22,7 @@ from tulle.model.address import Network
 from tulle.model.services import EndpointSlice, Service, ServiceCIDR
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.own import own_addresses
-from tulle.pod_to_service.plan import PortPlan, Problem
+from tulle.pod_to_service.plan import Frontend, PortPlan, Problem
 from tulle.pod_to_service.table import PortName
 from tulle.pod_to_service.tracker import Tracker
 
@@ -92,6 +92,11 @@ class Services:
             self._tracker.touch(own ^ self._table.own)
             self._table.own = own
         self._changed.set()
+
+    def reserve(self, frontends: Mapping[Frontend, str]) -> None:
+        """Host ports with an address of their own, and of which Pod each is: they go before Services."""
+        if self._tracker.reserve(frontends):
+            self._changed.set()
 
     def _service_changed(self, change: Change[Service]) -> None:
         self._tracker.service_changed(change)

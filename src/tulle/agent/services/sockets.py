@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Mapping
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tulle.kernel import netns, sockdiag
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
 from tulle.kernel.netlink import Netlink
+from tulle.model.address import from_bytes
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.plan import Backend
 
@@ -47,12 +48,14 @@ def find_stale(
     return dict(found)
 
 
-def end_stale(stale: Mapping[int, Stale], places: Mapping[int, Path | None]) -> int:
-    """Ends them, namespace by namespace; returns how many. ``places``: None for our own namespace.
+def end_stale(stale: Mapping[int, Stale], places: Mapping[int, Path | None]) -> Counter[int]:
+    """Ends them, namespace by namespace; returns how many, by their backends' IP version (4 or 6).
+
+    ``places``: None for our own namespace.
 
     Blocks: for a thread. What cannot be done is logged; nothing else waits for it.
     """
-    ended = 0
+    ended: Counter[int] = Counter()
     for cookie, sockets in stale.items():
         if cookie not in places:
             continue  # the Pod is gone, and its sockets with it
@@ -63,14 +66,14 @@ def end_stale(stale: Mapping[int, Stale], places: Mapping[int, Path | None]) -> 
     return ended
 
 
-def _end_in(place: Path | None, sockets: Stale) -> int:
+def _end_in(place: Path | None, sockets: Stale) -> Counter[int]:
     if place is None:
         return _end_here(sockets)
     with netns.entered(place):
         return _end_here(sockets)
 
 
-def _end_here(sockets: Stale) -> int:
+def _end_here(sockets: Stale) -> Counter[int]:
     with Netlink(family=sockdiag.NETLINK_SOCK_DIAG) as netlink:
         ended = [
             each
@@ -78,4 +81,4 @@ def _end_here(sockets: Stale) -> int:
             if Backend(each.peer, each.port) in sockets.get(each.cookie, ())
         ]
         sockdiag.destroy_udp(netlink, ended)
-    return len(ended)
+    return Counter(from_bytes(each.peer).version for each in ended)

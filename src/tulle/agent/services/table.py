@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -28,14 +29,15 @@ log = logging.getLogger(__name__)
 class ServiceTable:
     """``places`` gives the network namespaces of this node by cookie, for ending sockets there.
 
-    ``reconciled(begun, ended)`` is called when that has been done: since when, and how many were ended.
+    ``reconciled(begun, ended)`` is called when that has been done: since when, and how many were ended, by
+    IP version.
     """
 
     def __init__(
         self,
         datapath: Datapath,
         places: Callable[[], Mapping[int, Path | None]],
-        reconciled: Callable[[float, int], None],
+        reconciled: Callable[[float, Mapping[int, int]], None],
     ) -> None:
         self.table = Table(datapath.maps, datapath.contract)
         self.own = OwnAddresses(datapath.maps["own_addresses"], datapath.contract)
@@ -95,11 +97,11 @@ class ServiceTable:
             self._moved.clear()
             serving, self._serving = self._serving, {}
             gone, self._gone = self._gone, frozenset()
-            begun, ended = time.monotonic(), 0
+            begun, ended = time.monotonic(), Counter[int]()
             stale = await asyncio.to_thread(find_stale, flows, contract, serving, gone)
             if stale:
                 ended = await asyncio.to_thread(end_stale, stale, self._places())
-                log.info("ended %d UDP sockets to backends that are gone", ended)
+                log.info("ended %d UDP sockets to backends that are gone", ended.total())
             self._reconciled(begun, ended)
 
     async def _collect(self) -> None:

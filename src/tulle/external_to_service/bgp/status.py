@@ -3,8 +3,8 @@
 Each node writes its own entry of ``status.sessions``, and in the same request the condition Established over
 all entries as it knows them. The request carries the resourceVersion of what the node knows: if another one
 was faster, the API refuses (409), and the node does it again with the newer object. So no entry is lost, and
-the condition is true of the entries beside it. An entry says what its node last knew: one that is cut off
-cannot take it back; that of a Node that is deleted is taken out by whoever writes next.
+the condition is true of the entries beside it. A node that is cut off cannot take back what it said last: the
+others make that Unknown. The entry of a Node that is deleted is taken out by whoever writes next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tulle.model.bgp import ESTABLISHED, INVALID, BGPPeer, PeerCondition, Session
+from tulle.model.bgp import ESTABLISHED, INVALID, UNKNOWN, BGPPeer, PeerCondition, Session
 
 CONDITION = "Established"
 UP = "SessionEstablished"
@@ -21,16 +21,27 @@ _NAMED = 3  # nodes in a message
 
 
 def patch(
-    peer: BGPPeer, node: str, session: Session | None, nodes: Collection[str], now: str
+    peer: BGPPeer,
+    node: str,
+    session: Session | None,
+    nodes: Collection[str],
+    now: str,
+    silent: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """A JSON merge patch for the subresource, or None when all is as it should be.
 
     ``session``: what this node has to say, None when the object is not for it. ``nodes``: all that exist.
+    ``silent``: those of them whose word does not count any more.
     """
     before = peer.status.sessions or {}
-    if session is None and node not in before:
+    unheard = {
+        name: Session(UNKNOWN, now, f"the node is not heard of; it last said: {each.state}")
+        for name, each in before.items()
+        if name in silent and name != node and each.state != UNKNOWN
+    }
+    if session is None and node not in before and not unheard:
         return None
-    after = {name: each for name, each in before.items() if name in nodes and name != node}
+    after = {name: each for name, each in before.items() if name in nodes and name != node} | unheard
     if session is not None:
         after[node] = session
     old = next((c for c in peer.status.conditions or () if c.type == CONDITION), None)
@@ -63,6 +74,8 @@ def _verdict(sessions: Mapping[str, Session]) -> tuple[str, str, str]:
     words = [f"{name}: {each.message or each.state}" for name, each in list(missing.items())[:_NAMED]]
     words += ["…"] if len(missing) > _NAMED else []
     count = f"{len(sessions) - len(missing)} of {len(sessions)} nodes"
+    if all(each.state == UNKNOWN for each in missing.values()):
+        return "Unknown", "NodeSilent", f"{count}; {'; '.join(words)}"
     return "False", "Invalid" if invalid else "SessionDown", f"{count}; {'; '.join(words)}"
 
 

@@ -7,10 +7,11 @@ allocator that is told of every Service (``remember``) goes on where another one
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from ipaddress import IPv4Address, IPv6Address
 
 from tulle.external_to_service.pools.claim import Claim
+from tulle.external_to_service.pools.external import ExternalIPs
 from tulle.external_to_service.pools.judge import Pool
 from tulle.external_to_service.pools.offer import Offer
 from tulle.external_to_service.pools.outcome import (
@@ -38,6 +39,7 @@ class Allocator:
         self._lingering: dict[Key, tuple[Address, ...]] = {}
         self._holders: defaultdict[Address, set[Key]] = defaultdict(set)
         self._sharing: defaultdict[str, set[Key]] = defaultdict(set)
+        self._external = ExternalIPs()
         self._lowest: dict[Range, int] = {}
         self._displaced: set[Key] = set()
         self._freed = False
@@ -54,8 +56,19 @@ class Allocator:
         """How many addresses of a pool somebody has."""
         return sum(address.version == version and address in pool for address in self._holders)
 
+    def name_external(self, key: Key, addresses: Iterable[Address]) -> None:
+        """The Service has exactly these in ``spec.externalIPs``: from now on nobody is given them."""
+        for address in self._external.put(key, addresses):
+            self._freed = True
+            self._lower(address)
+
+    def disputed(self, key: Key) -> list[tuple[Address, Claim]]:
+        """What the Service has in ``spec.externalIPs``, but another one was given, and which one."""
+        named = sorted(self._external.of(key), key=lambda address: (address.version, address))
+        return [(address, other) for address in named for other in self._others(address, key)]
+
     def take_displaced(self) -> set[Key]:
-        """Services that must be settled again: somebody older has come to need what they have."""
+        """Services to look at again: somebody older needs what they have, or was given what they name."""
         displaced, self._displaced = self._displaced, set()
         return displaced
 
@@ -112,6 +125,8 @@ class Allocator:
         self._free(claim.key, [each for each in before if each not in new + lingering])
         for address in new + lingering:
             self._holders[address].add(claim.key)
+            if address not in before:
+                self._displaced |= self._external.naming(address) - {claim.key}
         self._held[claim.key], self._lingering[claim.key] = new, lingering
 
     def _free(self, key: Key, addresses: Iterable[Address]) -> None:
@@ -190,7 +205,14 @@ class Allocator:
         for other in self._others(address, claim.key):
             if not claim.may_share_with(other):
                 raise Refusal(NOT_AVAILABLE, f"{address} is asked for, but {why_not(claim, other)}")
+        for namespace, name in sorted(self._strangers(address, claim.key)):
+            has = f"Service {namespace}/{name} has it in spec.externalIPs"
+            raise Refusal(NOT_AVAILABLE, f"{address} is asked for, but {has}")
         return address
+
+    def _strangers(self, address: Address, key: Key) -> Set[Key]:
+        """Those others that name it in ``spec.externalIPs`` and were not given it themselves."""
+        return self._external.naming(address) - self._holders.get(address, set()) - {key}
 
     def _any(self, claim: Claim, offer: Offer, version: int) -> Address:
         """One that it can share, else the lowest that is free."""
@@ -208,9 +230,13 @@ class Allocator:
         peers = self._sharing.get(claim.share, set()) - {claim.key} if claim.share else set()
         there = {address for key in peers for address in self.held(key)}
         for address in sorted(each for each in there if each.version == version and each in pool):
-            if all(claim.may_share_with(other) for other in self._others(address, claim.key)):
+            shared = all(claim.may_share_with(other) for other in self._others(address, claim.key))
+            if shared and not self._strangers(address, claim.key):
                 return address
         return None
+
+    def _taken(self, address: Address) -> bool:
+        return address in self._holders or bool(self._external.naming(address))
 
     def _lowest_free(self, pool: Pool, version: int) -> Address | None:
         """What is below ``_lowest`` of a range is known to be taken, and is not looked at again."""
@@ -218,7 +244,7 @@ class Allocator:
         for each in pool.ranges:
             if each.version == version:
                 number = self._lowest.get(each, int(each.first))
-                while number <= int(each.last) and make(number) in self._holders:
+                while number <= int(each.last) and self._taken(make(number)):
                     number += 1
                 self._lowest[each] = number
                 if number <= int(each.last):

@@ -83,7 +83,7 @@ def claim_of(service: BalancedService) -> Claim:
 
 def published(service: BalancedService) -> tuple[Address, ...]:
     """The addresses in its status; what is none there is not ours."""
-    found = [_read(point.ip) for point in service.status.load_balancer.ingress or () if point.ip]
+    found = [read(point.ip) for point in service.status.load_balancer.ingress or () if point.ip]
     return tuple(address for address in found if address is not None)
 
 
@@ -94,7 +94,7 @@ def _requested(meta: FullMeta, field: str) -> tuple[tuple[Address, ...], str]:
     parts = [part.strip() for part in (text if text.strip() else field).split(",") if part.strip()]
     found: list[Address] = []
     for part in parts:
-        if (address := _read(part)) is None:
+        if (address := read(part)) is None:
             return (), f"{place}: {part!r} is no IP address"
         found.append(address)
     if len({address.version for address in found}) < len(found):
@@ -110,7 +110,8 @@ def _unfit(requested: tuple[Address, ...], versions: tuple[int, ...]) -> str:
     return ""
 
 
-def _read(text: str) -> Address | None:
+def read(text: str) -> Address | None:
+    """None where it is no address."""
     try:
         return None if "%" in text else ip_address(text)
     except ValueError:

@@ -50,7 +50,7 @@ async def check_all(checks: list[dict[str, Any]], timeout: float) -> list[Answer
 async def _check(check: dict[str, Any], timeout: float) -> Answer:
     progress: list[str] = []
     try:
-        async with asyncio.timeout(timeout * (service.STRETCH if check["kind"] == "reach" else 1)):
+        async with asyncio.timeout(None if check["kind"] in service.KEEP_TIME else timeout):
             return await KINDS[check["kind"]](check, timeout, progress)
     except TimeoutError:
         return {"error": f"no answer within {timeout:g} s{''.join(progress[-1:])}"}

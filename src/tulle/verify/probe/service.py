@@ -18,6 +18,8 @@ PAUSE = 0.1
 """Seconds between tries while nobody has answered yet: the Service may be about to be programmed."""
 SILENCE = 0.9
 """Seconds for which nobody may answer: what is lost is sent again only after one."""
+KEEP_TIME = frozenset({"reach", "refuse", "silent"})
+"""The kinds of checks that end in time by themselves, and say then what was seen."""
 _WITHIN = 0.9
 """Of a check's time: the rest is for telling what was seen until then."""
 STRETCH = 4

@@ -6,10 +6,11 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from pool_objects import addresses, claim, offered, pool
+from pool_objects import addresses, claim, offered, pool, service
 
 from tulle.external_to_service.pools.allocator import Allocator
 from tulle.external_to_service.pools.claim import ADDRESSES, SHARE
+from tulle.external_to_service.pools.external import external_ips
 from tulle.external_to_service.pools.outcome import Outcome
 from tulle.model.selectors import LabelSelector
 
@@ -223,3 +224,57 @@ def test_ten_thousand_services_are_served_in_linear_time() -> None:
         allocator.settle(claim(str(number), **DUAL), there)
     assert time.process_time() - began < 8
     assert str(allocator.held(("default", "9999"))[0]) == "10.0.39.15"
+
+
+NAMING = ("default", "naming")
+
+
+def test_external_addresses_are_given_to_nobody_until_they_are_named_no_more() -> None:
+    allocator = Allocator()
+    allocator.name_external(NAMING, addresses("203.0.113.0", "192.0.2.1"))
+    assert texts(allocator.settle(claim("a"), SMALL)) == ["203.0.113.1"]
+    waits = allocator.settle(claim("b"), SMALL)
+    assert waits.reason == "PoolExhausted"
+    refused = allocator.settle(claim("c", **asking("203.0.113.0")), SMALL)
+    has = "Service default/naming has it in spec.externalIPs"
+    assert (texts(refused), refused.message) == ([], f"203.0.113.0 is asked for, but {has}")
+    assert not allocator.take_freed() and allocator.disputed(NAMING) == []
+    allocator.name_external(NAMING, addresses("192.0.2.1"))
+    assert allocator.take_freed()
+    assert texts(allocator.settle(claim("b"), SMALL)) == ["203.0.113.0"]
+
+
+def test_an_address_that_was_given_before_it_is_named_stays_and_is_disputed() -> None:
+    allocator = Allocator()
+    given = allocator.settle(claim("a"), SMALL)
+    allocator.name_external(NAMING, given.addresses)
+    assert allocator.settle(claim("a", "203.0.113.0"), SMALL) == given
+    [(address, holder)] = allocator.disputed(NAMING)
+    assert (str(address), holder.name) == ("203.0.113.0", "default/a")
+    allocator.release(("default", "a"))
+    assert allocator.disputed(NAMING) == []
+
+
+def test_who_names_an_address_that_comes_to_be_anothers_is_looked_at_again() -> None:
+    """As where another controller gives it."""
+    allocator = Allocator()
+    allocator.name_external(NAMING, addresses("203.0.113.0"))
+    allocator.remember(claim("foreign", "203.0.113.0"))
+    assert allocator.take_displaced() == {NAMING}
+    allocator.remember(claim("foreign", "203.0.113.0"))
+    assert allocator.take_displaced() == set(), "once"
+
+
+def test_who_names_its_own_address_shares_it_as_others_do() -> None:
+    allocator = Allocator()
+    first = allocator.settle(claim("a", annotations=KEY), SMALL)
+    allocator.name_external(("default", "a"), first.addresses)
+    assert allocator.settle(claim("b", annotations=KEY, ports=(81,)), SMALL).addresses == first.addresses
+    allocator.name_external(NAMING, first.addresses)
+    assert texts(allocator.settle(claim("c", annotations=KEY, ports=(82,)), SMALL)) == ["203.0.113.1"]
+
+
+def test_external_addresses_that_are_none_are_left_out() -> None:
+    named = service(type="ClusterIP", external_ips=("203.0.113.0", "x", "fe80::1%eth0"))
+    assert external_ips(named) == set(addresses("203.0.113.0"))
+    assert external_ips(service()) == external_ips(None) == frozenset()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pool_objects import judged, pool, service
 
@@ -130,7 +130,6 @@ class Cluster:
                     self.settle(key[1])
 
 
-@settings(max_examples=150, deadline=None)
 @given(START, st.lists(STEP, min_size=5, max_size=30))
 def test_no_address_is_ever_in_the_status_of_two_services(
     start: list[dict[str, Any]], steps: list[Step]
@@ -142,7 +141,6 @@ def test_no_address_is_ever_in_the_status_of_two_services(
         assert cluster.conflicts() == []
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(SHARED, min_size=3, max_size=5), st.lists(CHANGE, min_size=3, max_size=20))
 def test_sharing_that_ends_is_mended(start: list[dict[str, Any]], steps: list[Step]) -> None:
     """Users may change ports, keys and policies of Services that have one address together."""
@@ -157,7 +155,6 @@ def test_sharing_that_ends_is_mended(start: list[dict[str, Any]], steps: list[St
     assert cluster.conflicts() == []
 
 
-@settings(max_examples=150, deadline=None)
 @given(START, st.lists(STEP, min_size=5, max_size=30))
 def test_a_restart_changes_nothing(start: list[dict[str, Any]], steps: list[Step]) -> None:
     cluster = Cluster()
@@ -174,7 +171,6 @@ def test_a_restart_changes_nothing(start: list[dict[str, Any]], steps: list[Step
     }
 
 
-@settings(max_examples=150, deadline=None)
 @given(START, st.lists(STEP, min_size=5, max_size=30))
 def test_what_is_given_is_from_a_pool_and_as_asked(start: list[dict[str, Any]], steps: list[Step]) -> None:
     cluster = Cluster()
