@@ -13,7 +13,8 @@ from bench.outside import HERE, ROUTER, THERE, WIRE, WORLD, Site
 from bench.services import MODES, Way
 from bench.statistics import Figure
 from tulle.lab.spec import Family
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 
 FEW, MANY, NFT = 1, 10_000, 5_000
 _DIRECT = "5202"  # where Pods are reached by their own address

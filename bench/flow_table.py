@@ -22,7 +22,8 @@ from bench.statistics import Figure
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
 from tulle.kernel.libbpf import call
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 
 MILLION = 1_000_000
 _HELD = 500

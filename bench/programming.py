@@ -26,7 +26,7 @@ from bench.statistics import Better, Figure, percentile
 from tulle.errors import KernelError, LabError
 from tulle.kernel import libc
 from tulle.model.address import to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.entries import BACKEND_SIZE, Entries
 from tulle.pod_to_service.plan import PROTOCOLS, Frontend
 

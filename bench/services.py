@@ -33,7 +33,8 @@ from tulle.kube.cache import Change
 from tulle.lab import cgroup
 from tulle.lab.spec import Family
 from tulle.model.services import EndpointSlice, Service
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.table import Table
 from tulle.pod_to_service.tracker import Tracker

@@ -15,7 +15,8 @@ from bench.holding import Held
 from bench.outside import WORLD, Site
 from bench.statistics import Figure
 from tulle.lab.spec import Family
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 
 VIPS = ("198.51.100.80", "2001:db8:80::80")
 _NODES = 3

@@ -13,7 +13,7 @@ from programs import object_path
 
 from tulle.kernel.bpf_objects import BpfObject
 from tulle.kernel.btf import Contract
-from tulle.pod_to_pod import datapath
+from tulle.pod_to_pod import programs
 
 BPF = Path(__file__).parents[2] / "bpf"
 HEADER = (BPF / "contract.h").read_text()
@@ -75,5 +75,5 @@ def test_every_reason_is_explained() -> None:
 
 
 def test_what_stands_twice_is_the_same() -> None:
-    assert GATEWAY_MAC == datapath.GATEWAY_MAC
+    assert GATEWAY_MAC == programs.GATEWAY_MAC
     assert contract_of("pod").enums["mark"]["MARK_SHORT_CUT"] == SHORT_CUT

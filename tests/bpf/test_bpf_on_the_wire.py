@@ -23,8 +23,9 @@ from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import add_address, add_veth, set_up
 from tulle.model.address import Address, to_bytes
 from tulle.pod_to_pod import link
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.link import LinkSettings
+from tulle.pod_to_pod.programs import DatapathSettings
 from tulle.pod_to_pod.routes import OVERLAY_DEVICE, ensure_overlay
 from tulle.pod_to_pod.store import Attachment, link_name
 from tulle.pod_to_pod.topology import Peer, Remote, Transport, Uplink, Way

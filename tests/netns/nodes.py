@@ -20,7 +20,8 @@ from tulle.kernel import libc, netns
 from tulle.kernel.prerequisites import cgroup2
 from tulle.lab import cgroup, underlay
 from tulle.lab.spec import Host, Spec, topology
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 
 ONE = Spec(nodes=1)
 FLOWS = 1 << 14

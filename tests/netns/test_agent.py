@@ -20,7 +20,7 @@ from nodes import Node, Pod, write_snapshot
 from tulle.errors import KernelError
 from tulle.kernel import netns
 from tulle.lab.spec import Spec
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 Cluster = Callable[..., list[Node]]
 

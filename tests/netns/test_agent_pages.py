@@ -17,7 +17,7 @@ from tests.asking import ask, connect, is_closed
 from tests.exposition import read, value
 
 from tulle.kernel import netns
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 Cluster = Callable[..., list[Node]]
 HEALTH, METRICS = 10256, 10249

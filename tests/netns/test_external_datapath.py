@@ -17,7 +17,7 @@ from tests.ends import PATIENCE, SILENCE
 
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.plan import (
     ANY_ADDRESS,
     PROTOCOLS,

@@ -21,7 +21,7 @@ from udp_client import Asking
 from tulle.lab import cgroup
 from tulle.lab.spec import Spec, topology
 from tulle.model.address import to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.plan import PROTOCOLS, Frontend
 

@@ -18,7 +18,7 @@ from status_of import status
 from test_service_status_agrees import wait_for
 
 from tulle.errors import KernelError
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 ENDS = str(Path(__file__).parents[1] / "ends.py")
 PATIENCE = 60.0  # seconds

@@ -13,7 +13,7 @@ from test_service_status_agrees import wait_for
 
 from tulle.lab.spec import Spec
 from tulle.model.address import from_bytes, from_mapped
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.own import OwnAddresses
 
 Cluster = Callable[..., list[Node]]

@@ -12,7 +12,7 @@ from nodes import Node, Pod, enter
 from test_agent import eventually
 
 from tulle.lab.spec import Spec
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 Cluster = Callable[..., list[Node]]
 PAIR = Spec(nodes=2), "--routing=native"

@@ -15,7 +15,7 @@ from nodes import Node
 from services import ADDRESSES, ip_of
 from status_of import by_frontend, run_status, shown, status
 
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.words import say_frontend
 

@@ -12,7 +12,7 @@ from nodes import Node
 from tulle.kernel import netns
 from tulle.lab.spec import Spec
 from tulle.model.address import to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.plan import PROTOCOLS, Frontend
 

@@ -12,8 +12,8 @@ from tulle.errors import AddressError, CniError, KernelError
 from tulle.external_to_service.host_ports import PortMapping, read_mappings
 from tulle.kernel.rtnetlink import format_mac
 from tulle.model.host_ports import HostPort
-from tulle.pod_to_pod.datapath import GATEWAY_MAC
 from tulle.pod_to_pod.link import ANYWHERE, GATEWAYS
+from tulle.pod_to_pod.programs import GATEWAY_MAC
 from tulle.pod_to_pod.store import Attachment
 
 VERSIONS: Final = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")

@@ -16,8 +16,9 @@ from tulle.kernel.rtnetlink import ARPHRD_ETHER, IFF_UP, addresses, links
 from tulle.model.address import host_network, is_ipv4, parse_lenient, to_bytes
 from tulle.model.objects import Node
 from tulle.pod_to_pod import masquerade, routes
-from tulle.pod_to_pod.datapath import Datapath, ExternalTraffic
+from tulle.pod_to_pod.datapath import Datapath
 from tulle.pod_to_pod.link import LinkSettings
+from tulle.pod_to_pod.programs import ExternalTraffic
 from tulle.pod_to_pod.topology import (
     Peer,
     Problem,

@@ -15,7 +15,10 @@ from tulle.pod_to_service.plan import Problem as ObjectProblem
 
 log = logging.getLogger(__name__)
 
-_MOST_EVENTS = 20  # at once: a wrong template may have made thousands of objects
+MOST_EVENTS = 20
+"""Of objects at once: a wrong template may have made thousands of them."""
+REST = 5.0
+"""Seconds until the next ones are told."""
 _API_VERSIONS = {"Pod": "v1", "Service": "v1", "EndpointSlice": "discovery.k8s.io/v1"}
 
 
@@ -38,10 +41,12 @@ class Reporter:
             await self._event(node, "NetworkMisconfigured", problem.message)
         self._told = found
 
-    async def objects(self, problems: Iterable[ObjectProblem]) -> None:
-        """The same for what Services, EndpointSlices and Pods say wrong; of very many, the rest later."""
+    async def objects(self, problems: Iterable[ObjectProblem]) -> bool:
+        """The same for what Services, EndpointSlices and Pods say wrong. Whether that was all; of very many,
+        the caller tells the rest after ``REST`` seconds, as far as it is true by then.
+        """
         found = frozenset(problems)
-        news = sorted(found - self._told_of_objects)[:_MOST_EVENTS]
+        news = sorted(found - self._told_of_objects)[:MOST_EVENTS]
         for problem in news:
             namespace, name = problem.key
             log.warning("%s %s/%s: %s: %s", problem.kind, namespace, name, problem.field, problem.message)
@@ -53,6 +58,7 @@ class Reporter:
             } | ({"uid": problem.uid} if problem.uid else {})
             await self._event(about, "InvalidField", f"{problem.field}: {problem.message}")
         self._told_of_objects = self._told_of_objects & found | frozenset(news)
+        return self._told_of_objects == found
 
     async def health_checks(self, failures: Mapping[Key, str]) -> None:
         """The same for Services whose health nobody can ask for here (S-62)."""

@@ -40,7 +40,8 @@ from tulle.kube.config import resolve
 from tulle.kube.informer import Informer
 from tulle.kube.resources import NODE
 from tulle.model.objects import Node
-from tulle.pod_to_pod.datapath import Datapath, DatapathSettings
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import DatapathSettings
 from tulle.pod_to_pod.store import AttachmentStore
 from tulle.pod_to_pod.topology import Problem
 from tulle.telemetry.http import Server

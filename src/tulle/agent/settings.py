@@ -12,7 +12,7 @@ import msgspec
 
 from tulle.errors import ConfigError
 from tulle.model.address import Network
-from tulle.pod_to_pod.datapath import ExternalTraffic
+from tulle.pod_to_pod.programs import ExternalTraffic
 from tulle.pod_to_pod.topology import Routing
 from tulle.pod_to_service.own import NodePortAddresses
 from tulle.telemetry.listeners import Place, parse_place

@@ -15,7 +15,7 @@ from tulle.agent.services.shown import ServicesStatus
 from tulle.agent.services.status import services_status
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError, TulleError
-from tulle.pod_to_pod.datapath import Count, Pinned
+from tulle.pod_to_pod.pinned import Count, Pinned
 from tulle.pod_to_pod.store import recorded
 
 

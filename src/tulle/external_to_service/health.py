@@ -10,12 +10,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tulle.kube.resources import Key
 from tulle.model.address import Address, parse_lenient
 from tulle.model.services import FAMILIES, Endpoint, EndpointSlice, Service
 from tulle.telemetry.http import JSON, Reply
 from tulle.telemetry.listeners import Place
-
-Key = tuple[str, str]
 
 
 class HealthCheck(NamedTuple):

@@ -2,90 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from tulle.errors import KernelError
-from tulle.kernel import bpf_maps, bpf_objects, tc
+from tulle.kernel import bpf_objects, tc
 from tulle.kernel.bpf_maps import RingBuffer
-from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
-from tulle.kernel.btf import Contract
 from tulle.kernel.netlink import Request
-from tulle.model.address import Address, from_bytes, from_mapped, mapped_length, to_bytes
-from tulle.pod_to_pod.flow_count import FlowCount, capacity
+from tulle.model.address import Address, mapped_length, to_bytes
+from tulle.pod_to_pod.pinned import Count, counts, flow_count
+from tulle.pod_to_pod.programs import (
+    DEVICE_PROGRAMS,
+    OBJECTS,
+    POD_PROGRAMS,
+    SOCKET_PROGRAMS,
+    SOCKETS,
+    DatapathSettings,
+    constants,
+    flow_table_size,
+    folder_of,
+    open_object,
+)
 from tulle.pod_to_pod.topology import Remote, Transport, Way
-
-log = logging.getLogger(__name__)
-
-GATEWAY_MAC: Final = bytes.fromhex("0274756c6c65")
-"""The host's side of every Pod's veth, and every overlay device."""
-
-POD_PROGRAMS: Final = (("from_pod", tc.INGRESS), ("to_pod", tc.EGRESS))
-DEVICE_PROGRAMS: Final = {
-    "uplink": (("from_uplink", BPF_TCX_INGRESS), ("to_uplink", BPF_TCX_EGRESS)),
-    "overlay": (("from_overlay", BPF_TCX_INGRESS), ("to_overlay", BPF_TCX_EGRESS)),
-}
-"""What is attached to a device that is not a Pod's, by the device's role."""
-
-SOCKET_PROGRAMS: Final = {
-    "connect4": 10,
-    "connect6": 11,
-    "sendmsg4": 14,
-    "sendmsg6": 15,
-    "recvmsg4": 19,
-    "recvmsg6": 20,
-    "getpeername4": 29,
-    "getpeername6": 30,
-}
-"""What is attached to the node's cgroup, with the hook's number (``BPF_CGROUP_*`` in ``linux/bpf.h``)."""
-_SOCKETS: Final = "sockets"
-
-
-def _open_objects() -> list[BpfObject]:
-    native = Path(str(files("tulle"))) / "_native"
-    return [BpfObject(native / f"{name}.bpf.o") for name in ("pod", "uplink", "socket")]
-
-
-def _folder(root: Path, contract: Contract) -> Path:
-    return root / f"v{contract.enums['contract']['CONTRACT_VERSION'].value}"
-
-
-class ExternalTraffic(StrEnum):
-    """The setting ``externalTraffic``: how a Pod answers a client that entered the cluster by another node
-    (``enum external_traffic`` in ``bpf/contract.h``).
-    """
-
-    HANDOVER = "handover"
-    DSR = "dsr"
-    SNAT = "snat"
-
-
-@dataclass(frozen=True, slots=True)
-class DatapathSettings:
-    """What the programs are told when they are loaded. ``flow_table_size``: how many flows are remembered."""
-
-    overlay_vni: int = 84
-    overlay_port: int = 4789
-    external_traffic: ExternalTraffic = ExternalTraffic.HANDOVER
-    flow_table_size: int = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many packets went by a hook for a reason, as ``bpf/contract.h`` names both."""
-
-    hook: str
-    reason: str
-    packets: int
-    bytes: int
 
 
 class Datapath:
@@ -98,19 +39,19 @@ class Datapath:
     """
 
     def __init__(self, root: Path, settings: DatapathSettings) -> None:
-        objects = _open_objects()
+        objects = [open_object(name) for name in OBJECTS]
         self.contract = objects[0].contract
-        self._root = _folder(root, self.contract)
+        self._root = folder_of(root, self.contract)
         maps, self._links = self._root / "maps", root / "links"
         for folder in (maps, self._links):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        sizes = {"flows": _flow_table_size(maps / "flows", settings.flow_table_size)}
+        sizes = {"flows": flow_table_size(maps / "flows", settings.flow_table_size)}
         for each in objects:
-            each.load(maps, _constants(self.contract, settings), sizes)
+            each.load(maps, constants(self.contract, settings), sizes)
         self._objects = objects
         self._programs = {name: fd for each in objects for name, fd in each.programs.items()}
         self.maps = objects[0].maps
-        self._flow_count = _flow_count(maps)
+        self._flow_count = flow_count(maps)
 
     def close(self) -> None:
         """Lets go of programs and maps; what is pinned and attached stays."""
@@ -141,7 +82,7 @@ class Datapath:
         folder = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for program, kind in SOCKET_PROGRAMS.items():
-                bpf_objects.attach(self._programs[program], folder, kind, self._pin(_SOCKETS, program))
+                bpf_objects.attach(self._programs[program], folder, kind, self._pin(SOCKETS, program))
         finally:
             os.close(folder)
 
@@ -268,7 +209,7 @@ class Datapath:
 
     def counters(self) -> Iterator[Count]:
         """Whatever is not zero, summed over the CPUs."""
-        return _counts(self.maps["counters"], self.contract)
+        return counts(self.maps["counters"], self.contract)
 
     def count_flows(self) -> int | None:
         """How many flows are remembered; None where the kernel cannot tell."""
@@ -279,54 +220,6 @@ class Datapath:
         return RingBuffer(
             self.maps["drops"].fd, lambda data: consumer(self.contract.unpack("drop_event", data))
         )
-
-
-def _counts(table: bpf_maps.Map, contract: Contract) -> Iterator[Count]:
-    size = len(contract.pack("counter"))
-    reasons, hooks = contract.enums["reason"], contract.enums["hook"]
-    for hook in list(hooks)[:-1]:
-        for reason in list(reasons)[:-1]:
-            index = hook * reasons["REASON_COUNT"] + reason
-            raw = table.get(index.to_bytes(4, sys.byteorder)) or b""
-            each = [contract.unpack("counter", raw[i : i + size]) for i in range(0, len(raw), size)]
-            if packets := sum(c.packets for c in each):
-                at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
-                yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
-
-
-def _constants(contract: Contract, settings: DatapathSettings) -> dict[str, bytes]:
-    """The variables of ``bpf/config.h``."""
-    external = contract.enums["external_traffic"][f"EXTERNAL_{settings.external_traffic.name}"]
-    return {
-        "overlay_vni": settings.overlay_vni.to_bytes(4, sys.byteorder),
-        "overlay_port": settings.overlay_port.to_bytes(2, sys.byteorder),
-        "gateway_mac": GATEWAY_MAC,
-        "external_traffic": external.to_bytes(4, sys.byteorder),
-    }
-
-
-def _flow_count(maps: Path) -> FlowCount | None:
-    """None where the kernel cannot tell: nothing else depends on that."""
-    try:
-        return FlowCount(maps)
-    except KernelError as error:
-        log.warning("flows cannot be counted: %s", error)
-        return None
-
-
-def _flow_table_size(pin: Path, wanted: int) -> int:
-    """A table that is there keeps its size, and its flows."""
-    if not pin.exists():
-        return wanted
-    there = capacity(pin)
-    if there != wanted:
-        log.warning(
-            "the flow table has %d entries, not flowTableSize %d: that counts after a reboot, or once "
-            "`tulle uninstall` has taken the table away",
-            there,
-            wanted,
-        )
-    return there
 
 
 def _has_suffix(address: Address) -> bool:
@@ -340,52 +233,3 @@ def _suffix(address: Address) -> bytes:
 
 def _cookie(number: int) -> bytes:
     return number.to_bytes(8, sys.byteorder)
-
-
-class Pinned:
-    """A node's maps, to be read only; also while no agent runs.
-
-    Raises ``KernelError`` (ENOENT) when nothing is pinned at ``root``.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.contract = _open_objects()[0].contract
-        self._maps = _folder(root, self.contract) / "maps"
-        self._links = root / "links"
-
-    def socket_programs(self) -> set[str]:
-        """Those of ``SOCKET_PROGRAMS`` that are attached."""
-        return {program for program in SOCKET_PROGRAMS if (self._links / f"{_SOCKETS}:{program}").exists()}
-
-    def open(self, name: str, value_size: int) -> bpf_maps.Map:
-        """One of the maps, with values of ``value_size`` bytes."""
-        return bpf_maps.open_map(self._maps / name, value_size)
-
-    def count_flows(self) -> int | None:
-        """How many flows are remembered; None where the kernel cannot tell."""
-        found = _flow_count(self._maps)
-        if found is None:
-            return None
-        try:
-            return found.read()
-        finally:
-            found.close()
-
-    def counters(self) -> Iterator[Count]:
-        """Whatever is not zero, summed over the CPUs."""
-        size = len(self.contract.pack("counter"))
-        return _counts(bpf_maps.open_per_cpu(self._maps / "counters", size), self.contract)
-
-    def remotes(self) -> Iterator[tuple[str, str, str]]:
-        """Each prefix elsewhere in the cluster with its transport and the node it leads to."""
-        transports = self.contract.enums["transport"]
-        size = len(self.contract.pack("remote"))
-        table = self.open("remotes", size)
-        for key in table.keys(len(self.contract.pack("prefix"))):
-            raw = table.get(key)
-            if raw is None:
-                continue  # it went meanwhile
-            prefix, remote = self.contract.unpack("prefix", key), self.contract.unpack("remote", raw)
-            way = transports(remote.transport).name.removeprefix("TRANSPORT_").lower()
-            network = from_mapped(bytes(prefix.address), prefix.length)
-            yield str(network), way, str(from_bytes(bytes(remote.way.node)))

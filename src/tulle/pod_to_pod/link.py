@@ -35,7 +35,8 @@ from tulle.kernel.rtnetlink import (
     set_up,
 )
 from tulle.model.address import Address, host_network
-from tulle.pod_to_pod.datapath import GATEWAY_MAC, POD_PROGRAMS, Datapath
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.programs import GATEWAY_MAC, POD_PROGRAMS
 from tulle.pod_to_pod.store import Attachment
 
 GATEWAYS: Final[dict[int, Address]] = {4: IPv4Address("169.254.1.1"), 6: IPv6Address("fe80::1")}

@@ -29,7 +29,7 @@ from tulle.kernel.rtnetlink import (
     set_mtu,
     set_up,
 )
-from tulle.pod_to_pod.datapath import GATEWAY_MAC
+from tulle.pod_to_pod.programs import GATEWAY_MAC
 from tulle.pod_to_pod.topology import VXLAN_OVERHEAD, Peer, Remote, Transport
 
 OVERLAY_DEVICE = "tulle-overlay"

@@ -17,7 +17,7 @@ from tulle.agent.settings import Settings
 from tulle.errors import TulleError
 from tulle.model.address import Network, to_bytes
 from tulle.model.services import EndpointSlice, Service
-from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS
+from tulle.pod_to_pod.programs import SOCKET_PROGRAMS
 from tulle.pod_to_service.addresses import LOOPBACK
 from tulle.pod_to_service.categorize import Location
 from tulle.pod_to_service.plan import PortPlan

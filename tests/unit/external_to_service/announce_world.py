@@ -201,7 +201,11 @@ class Host:
         self._written = set(held)
 
     def _send(self, action: Action) -> None:
-        """The request may be lost, or its answer; after a while neither is awaited any more."""
+        """The request may be lost, or its answer; after a while neither is awaited any more.
+
+        It arrives also when the agent is killed meanwhile, but the next agent never hears of it.
+        """
+        run = self._runs
         if isinstance(action, Give):
             self.kernel.pop(action.address, None)
         answered: list[bool] = []
@@ -228,7 +232,7 @@ class Host:
             except Refusal:
                 outcome = "refused"
             self.world.publish()
-            if not self._is_lost(self.deaf):
+            if not self._is_lost(self.deaf) and run == self._runs:
                 self._later(self.world.now + self.world.delay(), lambda: back(outcome))
 
         if not self._is_lost(self.mute):
@@ -244,6 +248,7 @@ class Host:
 
     def _list(self, first: bool = False) -> None:
         self._listing = True
+        run = self._runs
 
         def back(records: list[Record], version: int, position: int) -> None:
             if self.election is None:
@@ -257,6 +262,8 @@ class Host:
             self._decide()
 
         def arrive() -> None:
+            if run != self._runs:
+                return
             if self._is_lost(self.mute or self.deaf):
                 self._later(self.world.now + RETRY, lambda: self._list(first))
                 return

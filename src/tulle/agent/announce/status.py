@@ -8,7 +8,7 @@ import msgspec
 
 from tulle.agent.announce.announced import boot_time
 from tulle.model.address import from_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 
 
 class AnnouncementStatus(msgspec.Struct, frozen=True):

@@ -65,7 +65,13 @@ class BgpReport:
             if self._known:
                 for (_, name), peer in list(self._peers.objects.items()):
                     await self._tell_one(name, peer)
-                self._said = {n: s for n, s in self._said.items() if ("", n) in self._peers.objects}
+                self._forget_gone()
+
+    def _forget_gone(self) -> None:
+        """A BGPPeer that comes again under a name begins anew."""
+        for known in (self._said, self._began):
+            for name in [name for name in known if ("", name) not in self._peers.objects]:
+                del known[name]
 
     async def _tell_one(self, name: str, peer: BGPPeer) -> None:
         session = self._sessions.get(name)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from tulle import __version__
 from tulle.agent.health.proxy_metrics import ProxyMetrics
-from tulle.pod_to_pod.datapath import Count, Datapath
+from tulle.pod_to_pod.datapath import Datapath
+from tulle.pod_to_pod.pinned import Count
 from tulle.telemetry import process
 from tulle.telemetry.metrics import Counter, Gauge, Histogram, Registry
 

@@ -13,7 +13,7 @@ from tulle.agent import cni
 from tulle.agent.host_ports.node_ports import NodePorts
 from tulle.agent.host_ports.plan import plan_host_ports, reserved, table_key, udp_ends
 from tulle.agent.host_ports.problems import as_problems, find_faults, find_rivals, taken, unwritten
-from tulle.agent.report import Reporter
+from tulle.agent.report import REST, Reporter
 from tulle.agent.services.table import ServiceTable
 from tulle.errors import CniError, KernelError
 from tulle.external_to_service.host_port_claims import Claims, Entry, entries
@@ -206,7 +206,10 @@ class HostPorts:
             await self._news.wait()
             self._news.clear()
             known = list(self._known.values())
-            await self._reporter.objects(p for attachment in known for p in self._problems(attachment))
+            problems = [p for attachment in known for p in self._problems(attachment)]
+            if not await self._reporter.objects(problems):
+                await asyncio.sleep(REST)
+                self._news.set()
 
     def _problems(self, attachment: Attachment) -> Iterable[Problem]:
         pod = self._pods.objects.get((attachment.namespace, attachment.pod))

@@ -9,6 +9,7 @@ from tulle.external_to_service.host_port_claims import Entry, entries
 from tulle.kube.resources import Key
 from tulle.model.address import to_bytes
 from tulle.pod_to_pod.store import Attachment
+from tulle.pod_to_service.addresses import family_of
 from tulle.pod_to_service.plan import (
     PROTOCOLS,
     UDP,
@@ -66,12 +67,11 @@ def _lead(entry: Entry) -> Lead:
 
 
 def _plan(attachment: Attachment, end: Backend, protocol: int, leads: list[Lead]) -> PortPlan:
-    family = 4 if leads[0].frontend.address.startswith(bytes(10) + b"\xff\xff") else 6
     return PortPlan(
         service=table_key(attachment),
         port=str(end.port),
         protocol=protocol,
-        family=family,
+        family=family_of(end.address),
         affinity=0,
         leads=tuple(sorted(leads)),
         cluster=Choice((end,), (end,) if protocol == UDP else ()),

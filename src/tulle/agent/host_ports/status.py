@@ -14,7 +14,7 @@ from tulle.agent.services.look import SECOND_LOOK
 from tulle.agent.services.maps import ServiceMaps
 from tulle.agent.settings import Settings
 from tulle.kube.resources import Key
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_pod.store import recorded
 from tulle.pod_to_service.compare import Pair, compare
 from tulle.pod_to_service.observed import KernelTable

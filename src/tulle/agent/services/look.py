@@ -9,7 +9,7 @@ from tulle.agent.services.api import ApiSide
 from tulle.agent.services.maps import KernelSide
 from tulle.agent.settings import Settings
 from tulle.model.address import from_bytes
-from tulle.pod_to_pod.datapath import SOCKET_PROGRAMS
+from tulle.pod_to_pod.programs import SOCKET_PROGRAMS
 from tulle.pod_to_service.compare import Difference, Mark, Pair, compare, confirm
 from tulle.pod_to_service.own import own_addresses
 

@@ -13,7 +13,7 @@ from tulle.kernel.bpf_maps import Map
 from tulle.kernel.netlink import Netlink
 from tulle.kernel.rtnetlink import addresses
 from tulle.model.address import Network, from_mapped, to_bytes
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.entries import Entries
 from tulle.pod_to_service.found import indices_in, read_table
 from tulle.pod_to_service.observed import KernelTable, observe

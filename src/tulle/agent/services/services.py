@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 
 from tulle.agent.health.progress import Progress
-from tulle.agent.report import Reporter
+from tulle.agent.report import REST, Reporter
 from tulle.agent.services.table import ServiceTable
 from tulle.agent.settings import Settings
 from tulle.errors import KernelError
@@ -185,8 +185,11 @@ class Services:
     def _sync_cidrs(self) -> None:
         """Without ServiceCIDR objects (Kubernetes before 1.33) no address counts as unallocated."""
         if self._cidrs_changed and self._cidrs.synced.is_set():
-            self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
             self._cidrs_changed = False
+            try:
+                self._table.set_cidrs(set(networks(self._cidrs.objects.values())))
+            except KernelError as error:
+                log.error("not all ServiceCIDRs are known to the kernel: %s", error)
 
     async def keep_own(self) -> None:
         """Never returns. By itself: what the node has does not wait for an API that is silent."""
@@ -208,7 +211,9 @@ class Services:
         while True:
             await self._done.wait()
             self._done.clear()
-            await self._reporter.objects([p for each in self._problems.values() for p in each])
+            if not await self._reporter.objects([p for each in self._problems.values() for p in each]):
+                await asyncio.sleep(REST)
+                self._done.set()
 
 
 def networks(cidrs: Iterable[ServiceCIDR]) -> Iterable[Network]:

@@ -14,7 +14,7 @@ from tulle.agent.services.maps import KernelSide, ServiceMaps
 from tulle.agent.services.shown import ServicesStatus
 from tulle.agent.settings import Settings
 from tulle.errors import ApiError, ApiUnreachable, ConfigError
-from tulle.pod_to_pod.datapath import Pinned
+from tulle.pod_to_pod.pinned import Pinned
 from tulle.pod_to_service.compare import kernel_only
 
 

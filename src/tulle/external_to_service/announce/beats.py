@@ -39,9 +39,8 @@ class Beats:
             return False
         same = old is not None and old.session == record.holder
         since = old.since if old and same else now
-        if (
-            old and old.session and not record.holder
-        ):  # fenced, if it was silent: over for as long as it could be
+        if old and old.session and not record.holder:
+            # Ended, or fenced after it was silent: then it has been over for as long as it could be.
             since = min(now, old.seen + SECONDS + MARGIN)
         self._beats[record.name] = Beat(
             record.name, record.version, record.holder, record.transitions, now, since

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 
 from tulle.external_to_service.announce.actions import (
     Action,
@@ -26,28 +25,14 @@ from tulle.external_to_service.announce.actions import (
     Start,
     Take,
 )
-from tulle.external_to_service.announce.beats import Beats
-from tulle.external_to_service.announce.grants import Grant, Grants
-from tulle.external_to_service.announce.leases import (
-    INTERVAL,
-    SECONDS,
-    Record,
-    address_of,
-    beat_name,
-    grant_name,
-    is_beat,
-    node_of,
-)
+from tulle.external_to_service.announce.known import Known
+from tulle.external_to_service.announce.leases import INTERVAL, SECONDS, Record, beat_name
+from tulle.external_to_service.announce.plans import STEP, Plan, Plans
 from tulle.external_to_service.announce.vips import Vip
 from tulle.model.address import Address
 
-STEP = 0.1
-"""Seconds by which each candidate waits longer than the one before it."""
-MOST_STEPS = 3
 RETRY = 0.3
 """Seconds until what failed is tried again."""
-ORPHANED = 10.0
-"""Seconds until anybody removes the grant of an address that is announced no more."""
 
 
 class Election:
@@ -59,25 +44,23 @@ class Election:
     """
 
     def __init__(self, node: str, new_session: Callable[[], str]) -> None:
-        self._node = node
         self._new_session = new_session
         self._beat = beat_name(node)
-        self._beats = Beats()
-        self._grants = Grants()
+        self._known = Known()
+        self._plans = Plans(node, self._known)
         self._vips: Mapping[Address, Vip] | None = None
         self._session = ""
         self._until = -math.inf
         self._renew_at = -math.inf
         self._busy: set[str] = set()
         self._retry: dict[str, float] = {}
-        self._as_of = 0
         self._stopping = False
         self.stale = False
 
     def want(self, vips: Mapping[Address, Vip], now: float) -> None:
         """What is to be announced from now on."""
         self._vips = vips
-        self._grants.want(vips, now)
+        self._known.grants.want(vips, now)
 
     def stop(self) -> None:
         """From now on nothing is held; ``due`` says how the others are told."""
@@ -87,50 +70,32 @@ class Election:
         """The addresses that this node answers for, and until when unless the session is renewed."""
         if not self._session or self._stopping:
             return {}
-        return {address: self._until for address in self._grants if self._is_mine(address)}
+        return {address: self._until for address in self._known.grants if self._is_mine(address)}
 
     # What is seen
 
     def see(self, record: Record, now: float) -> bool:
         """A Lease as an informer, or our own write, says it is. Whether ``due`` may have something new."""
-        if record.version <= self._as_of:
-            return False
-        if is_beat(record.name):
-            changed = self._beats.see(record, now)
-            if changed and record.name == self._beat and record.holder != self._session:
-                self._lose_session()
-            return changed
-        address = address_of(record.name)
-        return address is not None and self._grants.see(address, record, now)
+        news = self._known.see(record, now)
+        if news and record.name == self._beat and record.holder != self._session:
+            self._lose_session()
+        return news
 
     def miss(self, name: str, version: int, now: float) -> bool:
-        """A Lease that was last seen at ``version`` is gone."""
-        if is_beat(name):
-            beat = self._beats.get(name)
-            if beat is None or beat.version > version:
-                return False
-            self._beats.lose(name, now)
-            if name == self._beat:
-                self._lose_session()
-            return True
-        address = address_of(name)
-        grant = self._grants.get(address) if address else None
-        if address is None or grant is None or grant.version > version:
-            return False
-        self._grants.lose(address, now)
-        return True
+        """A Lease that was last seen at ``version`` is gone. Whether ``due`` may have something new."""
+        news = self._known.miss(name, version, now)
+        if news and name == self._beat:
+            self._lose_session()
+        return news
 
     def listed(self, records: Iterable[Record], version: int, now: float) -> None:
-        """All Leases as they were at ``version``. What is older than that is not believed any more."""
+        """All Leases as they were at ``version``."""
         found = {record.name: record for record in records}
-        known = {beat.name: beat.version for beat in self._beats.all() if beat.version}
-        known |= {grant_name(a): g.version for a in self._grants if (g := self._grants.get(a)) and g.version}
-        for name, last in known.items():
-            if name not in found and last <= version:
-                self.miss(name, last, now)
+        for name, last in self._known.beyond(found, version):
+            self.miss(name, last, now)
         for record in found.values():
             self.see(record, now)
-        self._as_of = max(self._as_of, version)
+        self._known.are_as_of(version)
         self.stale = False
         for name, when in self._retry.items():
             if when == math.inf:
@@ -142,7 +107,7 @@ class Election:
         """What to do now, and when to ask again if nothing is heard until then."""
         begun: list[Action] = []
         later = math.inf
-        for wish, action in self._plans(now):
+        for wish, action in self._plan_all(now):
             when = wish if isinstance(action, Renew) else max(wish, self._retry.get(action.name, 0.0))
             if when > now:
                 later = min(later, when)
@@ -152,19 +117,20 @@ class Election:
                     later = min(later, now + INTERVAL)
         return begun, later
 
-    def _plans(self, now: float) -> list[tuple[float, Action]]:
+    def _plan_all(self, now: float) -> list[Plan]:
         if self._vips is None or self._stopping:
             return [(now, End(self._beat, self._session))] if self._session else []
-        addresses = dict.fromkeys([*self._grants, *self._vips])
-        plans = [plan for address in addresses if (plan := self._plan(address, now))]
+        addresses = dict.fromkeys([*self._known.grants, *self._vips])
+        asked = (self._plans.plan(a, self._vips.get(a), self._session, now) for a in addresses)
+        plans = [plan for plan in asked if plan]
         needed = bool(self.held()) or any(
             wish <= now and isinstance(action, Take | Fence) for wish, action in plans
         )
         plans += self._plan_session(needed, now)
         return [(wish, a) for wish, a in plans if wish > now or self._session or not isinstance(a, Take)]
 
-    def _plan_session(self, needed: bool, now: float) -> Iterator[tuple[float, Action]]:
-        beat = self._beats.get(self._beat)
+    def _plan_session(self, needed: bool, now: float) -> Iterator[Plan]:
+        beat = self._known.beats.get(self._beat)
         there = beat if beat and beat.version else None
         if needed and self._session:
             yield self._renew_at, Renew(self._beat, self._session, now)
@@ -175,50 +141,8 @@ class Election:
         elif there or self._session:
             yield now, Remove(self._beat)
 
-    def _plan(self, address: Address, now: float) -> tuple[float, Action] | None:
-        """What to do about one address, and when."""
-        grant, vip = self._grants.get(address), (self._vips or {}).get(address)
-        candidate = vip is not None and self._node in vip.candidates
-        if grant and node_of(grant.holder) == self._node:
-            if candidate or (vip and self._node in vip.keepers):
-                return None if self._is_mine(address) else (now, self._take(address, grant))
-            return (now, self._give(address, grant)) if grant.version else None
-        if vip is None:
-            return self._plan_removal(address, now) if grant and grant.version else None
-        return self._plan_capture(address, vip, grant, now) if candidate else None
-
-    def _plan_removal(self, address: Address, now: float) -> tuple[float, Action]:
-        free = self._grants.free_at(address, self._beats, now)
-        patience = 0.0 if self._grants.was_given(address) else ORPHANED
-        return free + patience, Remove(grant_name(address))
-
-    def _plan_capture(
-        self, address: Address, vip: Vip, grant: Grant | None, now: float
-    ) -> tuple[float, Action]:
-        free = self._grants.free_at(address, self._beats, now)
-        when = free + self._rank(vip, now) * STEP
-        if grant and grant.version and grant.holder:
-            beat = self._beats.get(beat_name(node_of(grant.holder)))
-            if beat and beat.session == grant.holder:
-                return when, Fence(beat.name, beat.version, beat.transitions)
-        return when, self._take(address, grant)
-
-    def _rank(self, vip: Vip, now: float) -> int:
-        """How many come before us, without those that are known to be down; at most ``MOST_STEPS``."""
-        before = vip.candidates[: vip.candidates.index(self._node)]
-        up = (node for node in before if not self._beats.is_down(beat_name(node), now))
-        return len(list(islice(up, MOST_STEPS)))
-
-    def _take(self, address: Address, grant: Grant | None) -> Take:
-        version = grant.version or None if grant else None
-        transitions = grant.transitions + 1 if grant else 0
-        return Take(grant_name(address), address, self._session, version, transitions)
-
-    def _give(self, address: Address, grant: Grant) -> Give:
-        return Give(grant_name(address), address, grant.version, grant.transitions)
-
     def _is_mine(self, address: Address) -> bool:
-        return self._grants.is_held(address, self._session)
+        return self._known.grants.is_held(address, self._session)
 
     def _begin(self, action: Action, now: float) -> Action:
         """What is asked for counts from now on where that makes us answer for less."""
@@ -227,7 +151,7 @@ class Election:
             return action
         self._busy.add(action.name)
         if isinstance(action, Give):
-            self._grants.give(action.address, action.version)
+            self._known.grants.give(action.address, action.version)
         elif action.name == self._beat and isinstance(action, End | Remove):
             self._lose_session()
         return action
@@ -244,24 +168,17 @@ class Election:
             if action.session == self._session:
                 self._until = max(self._until, action.at + SECONDS)
         elif isinstance(action, Remove):
-            self._forget(action.name, now)
+            self._known.forget(action.name, now)
         elif record:
             if isinstance(action, Start):
                 self._start(action, record)
             self.see(record, now)
 
     def _start(self, action: Start, record: Record) -> None:
-        known = self._beats.get(self._beat)
+        known = self._known.beats.get(self._beat)
         if not self._stopping and (known is None or known.version <= record.version):
             self._session = action.session
             self._until, self._renew_at = action.at + SECONDS, action.at + INTERVAL
-
-    def _forget(self, name: str, now: float) -> None:
-        address = address_of(name)
-        if address is None:
-            self._beats.lose(name, now)
-        else:
-            self._grants.forget(address, now)
 
     def refused(self, action: Action, now: float) -> None:
         """The API has another state than was thought: 404, 409, or 422."""
@@ -270,7 +187,7 @@ class Election:
             if action.session == self._session:
                 self._lose_session()
         elif isinstance(action, Remove):
-            self._forget(action.name, now)
+            self._known.forget(action.name, now)
         if not isinstance(action, End | Remove):
             self.stale = True
             self._retry[action.name] = now + RETRY

@@ -26,9 +26,8 @@ from tulle.external_to_service.pools.outcome import (
     why_not,
 )
 from tulle.external_to_service.pools.ranges import Range
+from tulle.kube.resources import Key
 from tulle.model.address import Address
-
-Key = tuple[str, str]
 
 
 class Allocator:
