@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * How many flows are remembered. The kernel keeps that number itself since 6.6, but tells it to programs alone; to
- * look at all flows takes over a second for a million. An object of its own: it needs the kernel's own types (BTF),
- * without which packets still have to go on.
+ * look at all flows takes over a second for a million. An object of its own: a number that cannot be had keeps no packet
+ * from going on.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

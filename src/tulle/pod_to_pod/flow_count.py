@@ -14,8 +14,7 @@ from tulle.kernel.bpf_run import run
 class FlowCount:
     """Asks the kernel, which keeps the number itself: a million flows would take a second to look at.
 
-    ``maps``: the folder where the maps are pinned. Raises ``KernelError``, also where the kernel was built
-    without its own types (CONFIG_DEBUG_INFO_BTF).
+    ``maps``: the folder where the maps are pinned. Raises ``KernelError``.
     """
 
     def __init__(self, maps: Path) -> None:
