@@ -21,7 +21,7 @@ V4, V6 = "10.96.0.10", "fd00:10:96::a"
 TULLE = Path(sys.executable).with_name("tulle")
 
 
-def eventually(condition: Callable[[], Any], what: str, patience: float = 30.0) -> None:
+def eventually(condition: Callable[[], Any], what: str, patience: float = 90.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"

@@ -21,7 +21,7 @@ from tulle.lab.spec import Spec
 Cluster = Callable[..., list[Node]]
 
 
-def eventually(condition: Callable[[], bool], what: str, patience: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], what: str, patience: float = 90.0) -> None:
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience} s: {what}"

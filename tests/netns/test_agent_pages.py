@@ -26,7 +26,7 @@ LOCAL = ("127.0.0.1", "::1")
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline, what
         select.select([], [], [], 0.02)
