@@ -133,7 +133,10 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } frontends SEC(".maps");
 
-/* The present set of each port of a Service, by index. Written by the agent. 0: the index is free. */
+/*
+ * The present set of each port of a Service, by index. Written by the agent. 0: the index is free. No index is below
+ * SERVICE_FIRST; at 0 the agent keeps the last number that it gave a set, for the next agent.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 131072);

@@ -16,6 +16,7 @@ from tests.plans import led_by
 
 from tulle.model.address import Address, to_bytes
 from tulle.pod_to_service.plan import Backend
+from tulle.pod_to_service.table import Table
 
 DATAGRAM = struct.pack("!HH", 12, 0) + b"abcd"
 OPENING = {TCP: tcp(0, 0, SYN)[4:], UDP: DATAGRAM, SCTP: sctp(0, 0, 1)[4:]}
@@ -441,3 +442,19 @@ def test_families_do_not_share_what_is_known(scene: Scene, family: Family) -> No
     assert {key[:12] == bytes(10) + b"\xff\xff" for key in scene.programs.maps["flows"].items(40)} == {
         family.a.version == 4
     }
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_a_new_agent_is_not_taken_for_its_predecessor(scene: Scene, protocol: int) -> None:
+    """A flow from before names a set that is gone: a new connection with its ends is a new one."""
+    scene.serve(protocol, scene.family.b)
+    asked = scene.asked.packet(protocol, OPENING[protocol])
+    scene.send(asked)
+    scene.apply()
+    scene.table = Table(scene.programs.maps, scene.programs.contract)
+    scene.serve(protocol, scene.family.overlay)
+    scene.send(asked)
+    answer = scene.given(scene.family.overlay).back.packet(protocol, GOING_ON[protocol])
+    assert scene.answer(scene.family.overlay, answer).packet[14:] == scene.asked.back.packet(
+        protocol, GOING_ON[protocol], 63
+    )

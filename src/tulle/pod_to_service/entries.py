@@ -16,6 +16,8 @@ BACKEND_SIZE = 20
 RING_SLOT_SIZE = 2
 GUARD_SIZE = 4
 """All in bytes."""
+LAST_SET = 0
+"""Where ``services``, in the place of an index that no frontend leads to, has the last number of a set."""
 
 
 class Content(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tulle.kernel.bpf_maps import Map
-from tulle.pod_to_service.entries import Content, Entries, Header
+from tulle.pod_to_service.entries import LAST_SET, Content, Entries, Header
 from tulle.pod_to_service.regions import Region
 
 
@@ -73,7 +73,8 @@ def read_table(maps: Mapping[str, Map], entries: Entries) -> Found:
     found.sizes["source_ranges"] = sum(map(len, found.ranges.values()))
     rings = (entries.ring_region(header) for header in headers.values())
     found.sizes["rings"] = sum(region.length for region in rings if region)
-    found.last_set = max((*headers, *slots, *members), default=0)
+    given = entries.read_number(maps["services"].get(entries.number(LAST_SET)) or bytes(4))
+    found.last_set = max((given, *headers, *slots, *members))
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tulle.kernel.bpf_maps import Map
 from tulle.kernel.btf import Contract
-from tulle.pod_to_service.entries import RING_SLOT_SIZE, Content, Entries, Header, split
+from tulle.pod_to_service.entries import LAST_SET, RING_SLOT_SIZE, Content, Entries, Header, split
 from tulle.pod_to_service.found import Found, Port
 from tulle.pod_to_service.garbage import Garbage
 from tulle.pod_to_service.regions import Region
@@ -97,6 +97,7 @@ class Sets:
         return region, header._replace(ring=region.start, ring_size=len(written) // RING_SLOT_SIZE)
 
     def _new_set(self) -> int:
+        """A number that no set had before, not even an earlier agent's: flows remember which led them."""
         self._next_set += 1
         return self._next_set - 1
 
@@ -116,8 +117,9 @@ class Sets:
         number = self._entries.number
         for name in ("backends", "members", "sets"):
             update(self._maps[name], getattr(batch, name))
-        update(self._maps["services"], {number(i): value for i, value in batch.fresh.items()})
-        update(self._maps["services"], batch.services)
+        words = {number(LAST_SET): number(self._next_set - 1)}
+        words |= {number(index): value for index, value in batch.fresh.items()}
+        update(self._maps["services"], words | batch.services)
 
     def retire(self, port: Port, garbage: Garbage, with_index: bool) -> None:
         """Nobody is led to its set any more; nor by its index, if that goes, too."""
