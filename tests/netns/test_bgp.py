@@ -36,15 +36,16 @@ def neighbours(world: World, **more: str) -> list[dict[str, str]]:
     return [{"remote": node.ips[0], **more} for node in world.nodes]
 
 
-def start(world: World, **spec: object) -> None:
+def start(world: World) -> None:
     """Agents, a BGPPeer for all of them, and the router; returns when the sessions are up."""
     world.define()
     world.router.configure(*neighbours(world))
     world.router.start()
-    world.peer(**spec)
+    world.peer()
     for node in world.nodes:
         node.start_agent()
-    eventually(lambda: world.established().startswith("True"), "the sessions are up")
+    every = f"True: {len(world.nodes)} of {len(world.nodes)} nodes"
+    eventually(lambda: world.established() == every, "all sessions are up")
 
 
 def both(world: World) -> set[str]:
