@@ -81,32 +81,24 @@ def measure(folder: Path, rounds: int, tick: Callable[[str], None]) -> list[Figu
 
 def figures(samples: Mapping[tuple[str, str, str], Sequence[float]]) -> list[Figure]:
     """The ratios that were promised, then the rates that they come from. Pure."""
-    compared = [
-        Figure(
-            "forward",
-            f"{VARIANTS[c.ours]} / {VARIANTS[c.baseline]}, TCP {c.mode}, {family}",
-            "×",
-            ratios(samples[c.ours, c.mode, family], samples[c.baseline, c.mode, family]),
-            c.target,
-        )
-        for c in COMPARISONS
-        for family in FAMILIES
-    ]
-    rates = [
-        Figure("forward", f"{VARIANTS[variant]}, TCP {mode}, {family}", MODES[mode], tuple(values))
-        for (variant, mode, family), values in sorted(samples.items())
-    ]
-    return compared + rates
+    return compare("forward", COMPARISONS, samples, VARIANTS.__getitem__, "TCP ")
 
 
 def compare(
-    group: str, comparisons: Iterable[Comparison], samples: Mapping[tuple[str, str, str], Sequence[float]]
+    group: str,
+    comparisons: Iterable[Comparison],
+    samples: Mapping[tuple[str, str, str], Sequence[float]],
+    show: Callable[[str], str] = str,
+    protocol: str = "",
 ) -> list[Figure]:
-    """Of variants that are named as they are shown: the ratios of rates, then the rates themselves. Pure."""
+    """The ratios of rates, then the rates themselves. Pure.
+
+    ``show``: how a variant is named for people; ``protocol`` is put before the mode.
+    """
     compared = [
         Figure(
             group,
-            f"{c.ours} / {c.baseline}, {c.mode}, {family}",
+            f"{show(c.ours)} / {show(c.baseline)}, {protocol}{c.mode}, {family}",
             "×",
             ratios(samples[c.ours, c.mode, family], samples[c.baseline, c.mode, family]),
             c.target,
@@ -115,7 +107,7 @@ def compare(
         for family in FAMILIES
     ]
     rates = [
-        Figure(group, f"{variant}, {mode}, {family}", "1/s", tuple(values))
+        Figure(group, f"{show(variant)}, {protocol}{mode}, {family}", MODES.get(mode, "1/s"), tuple(values))
         for (variant, mode, family), values in sorted(samples.items())
     ]
     return compared + rates
