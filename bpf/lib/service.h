@@ -155,9 +155,8 @@ static __always_inline bool may_stay(__u32 set, const struct backend *backend)
 static __always_inline bool stays(const struct affinity_key *key, const struct backend_set *set,
 				  const struct flow **alike, struct selection *selection)
 {
-	bool over;
-
 	struct affinity *known = bpf_map_lookup_elem(&affinities, key);
+	bool over;
 
 	if (!known)
 		return false;

@@ -16,6 +16,7 @@
 
 #include "../config.h"
 #include "../contract.h"
+#include "checksum.h"
 #include "packet.h"
 
 #define OUTER_TTL 64
@@ -39,8 +40,7 @@ static __always_inline __u16 header_checksum(const struct iphdr *ip)
 
 	for (unsigned int i = 0; i < sizeof(*ip) / sizeof(*word); i++)
 		sum += word[i];
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~(sum + (sum >> 16));
+	return fold(sum);
 }
 
 /* The source port tells flows apart for the underlay's hashing (RFC 7348, section 4.1). */
