@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import mmap
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,15 @@ def on_each_cpu(size: int) -> int:
 def open_map(pin: Path, value_size: int) -> Map:
     """A pinned map."""
     return Map(open_pinned(pin), value_size, pin.name)
+
+
+def capacity(pin: Path) -> int:
+    """How many entries fit into a pinned map."""
+    table = open_map(pin, 0)
+    try:
+        return table.most
+    finally:
+        os.close(table.fd)
 
 
 def open_per_cpu(pin: Path, value_size: int) -> Map:

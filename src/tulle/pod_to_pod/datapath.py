@@ -13,7 +13,8 @@ from tulle.kernel import bpf_objects, tc
 from tulle.kernel.bpf_maps import RingBuffer
 from tulle.kernel.netlink import Request
 from tulle.model.address import Address, mapped_length, to_bytes
-from tulle.pod_to_pod.pinned import Count, counts, flow_count
+from tulle.pod_to_pod.flow_count import flow_count
+from tulle.pod_to_pod.pinned import Count, counts
 from tulle.pod_to_pod.programs import (
     DEVICE_PROGRAMS,
     OBJECTS,

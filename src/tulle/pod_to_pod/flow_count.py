@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from importlib.resources import files
+import logging
 from pathlib import Path
 
-from tulle.kernel import bpf_maps
-from tulle.kernel.bpf_objects import BpfObject
+from tulle.errors import KernelError
+from tulle.kernel.bpf_maps import capacity
 from tulle.kernel.bpf_run import run
+from tulle.pod_to_pod.programs import open_object
+
+log = logging.getLogger(__name__)
 
 
 class FlowCount:
@@ -18,7 +20,7 @@ class FlowCount:
     """
 
     def __init__(self, maps: Path) -> None:
-        self._object = BpfObject(Path(str(files("tulle"))) / "_native" / "count.bpf.o")
+        self._object = open_object("count")
         try:
             self._object.load(maps, {}, {pin.name: capacity(pin) for pin in maps.iterdir()})
         except BaseException:
@@ -34,10 +36,10 @@ class FlowCount:
         self._object.close()
 
 
-def capacity(pin: Path) -> int:
-    """How many entries fit into a pinned map."""
-    table = bpf_maps.open_map(pin, 0)
+def flow_count(maps: Path) -> FlowCount | None:
+    """None where the kernel cannot tell: nothing else depends on that."""
     try:
-        return table.most
-    finally:
-        os.close(table.fd)
+        return FlowCount(maps)
+    except KernelError as error:
+        log.warning("flows cannot be counted: %s", error)
+        return None

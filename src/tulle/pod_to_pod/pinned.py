@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tulle.errors import KernelError
 from tulle.kernel import bpf_maps
 from tulle.kernel.btf import Contract
 from tulle.model.address import from_bytes, from_mapped
-from tulle.pod_to_pod.flow_count import FlowCount
+from tulle.pod_to_pod.flow_count import flow_count
 from tulle.pod_to_pod.programs import OBJECTS, SOCKET_PROGRAMS, SOCKETS, folder_of, open_object
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +92,3 @@ def counts(table: bpf_maps.Map, contract: Contract) -> Iterator[Count]:
             if packets := sum(c.packets for c in each):
                 at, why = hook.name.removeprefix("HOOK_"), reason.name.removeprefix("REASON_")
                 yield Count(at.lower(), why.lower(), packets, sum(c.bytes for c in each))
-
-
-def flow_count(maps: Path) -> FlowCount | None:
-    """None where the kernel cannot tell: nothing else depends on that."""
-    try:
-        return FlowCount(maps)
-    except KernelError as error:
-        log.warning("flows cannot be counted: %s", error)
-        return None

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from tulle.kernel import tc
+from tulle.kernel.bpf_maps import capacity
 from tulle.kernel.bpf_objects import BPF_TCX_EGRESS, BPF_TCX_INGRESS, BpfObject
 from tulle.kernel.btf import Contract
-from tulle.pod_to_pod.flow_count import capacity
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class DatapathSettings:
 
 
 def open_object(name: str) -> BpfObject:
-    """One of ``OBJECTS``, not loaded yet."""
+    """One of ``OBJECTS``, or another one of ours; not loaded yet."""
     return BpfObject(Path(str(files("tulle"))) / "_native" / f"{name}.bpf.o")
 
 
